@@ -1,0 +1,19 @@
+"""Names of the AnnData fields that isost reads and writes: one name for one thing, everywhere."""
+
+from __future__ import annotations
+
+UNS = "isost"  # uns: parameters, normalisation, grid
+STATE = "X_isost"  # obsm of a stack: normalised state (n, 3 + G)
+SPATIAL = "spatial"  # obsm: positions (n, 3), input units
+SECTION = "section"  # obs of a stack: ordered categorical, in z order
+PCS = "PCs"  # varm: gene loadings (n_vars, G)
+X_PCA = "X_pca"  # obsm of a volume: mean PCs (n, G)
+VOXEL = "voxel"  # obsm of a volume: integer voxel indices (n, 3)
+DENSITY = "density"  # obs of a volume: expected cells of one section in the voxel
+MEASURED = "measured"  # obs: whether a measured section lies here
+SECTION_DISTANCE = "section_distance"  # obs: distance in z to the nearest measured section, input units
+SOURCE_SECTION = "source_section"  # obs of a generated section: the section a cell came from
+UNCERTAINTY = "uncertainty"  # obs: root mean square over z-scored PCs of the mean's standard error
+MEAN = "mean"  # layer of a generated section: expected expression
+STD = "std"  # layer of a generated section: standard error of the mean
+CUT = "cut"  # obs of generated sections: which of several depths or planes

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["logger", "step"]
+
+logger = logging.getLogger("isost")
+logger.addHandler(logging.NullHandler())
+
+
+@contextmanager
+def step(what: str) -> Iterator[list[str]]:
+    """Log the time that a step took, and whatever it appended to the list it is given."""
+    start = time.perf_counter()
+    notes: list[str] = []
+    yield notes
+    said = "; ".join([f"{what} took {time.perf_counter() - start:.1f} s", *notes])
+    logger.info(said)

@@ -1,3 +1,9 @@
+"""The voxel grid, the sums over its voxels, and genes from principal components."""
+
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._accumulate import Accumulator, Voxels
+from ._decode import decode, decoded_bytes
+from ._grid import Grid, default_voxel_size
+
+__all__ = ["Accumulator", "Grid", "Voxels", "decode", "decoded_bytes", "default_voxel_size"]

@@ -163,8 +163,8 @@ def default_voxel_size(sections: Sequence[ArrayLike], *, factor: float = 1.5) ->
     ValueError
         If no section has two cells, or most cells share their place with another.
     """
-    planes = [np.array(section, dtype=np.float64, ndmin=2)[:, :2] for section in sections]
-    nearest = [cKDTree(plane).query(plane, 2)[0][:, 1] for plane in planes if len(plane) > 1]
+    planes = [np.asarray(section, dtype=np.float64)[:, :2] for section in sections]
+    nearest = [np.asarray(cKDTree(plane).query(plane, 2)[0])[:, 1] for plane in planes if len(plane) > 1]
     if not nearest:
         msg = "no section has two cells to measure their spacing by; pass voxel_size"
         raise ValueError(msg)

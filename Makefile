@@ -1,0 +1,44 @@
+# Everything happens in the environment .venv, made on first use; nothing else needs to be installed but Python.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
+INPUTS := pyproject.toml constraints.txt Makefile
+
+export MPLBACKEND ?= Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
+
+demo: $(INSTALLED)  ## sections of a synthetic organ into a volume: demo/volume.h5ad, .png and .html
+	$(BIN)/isost demo --out demo
+
+test: $(INSTALLED_TEST)  ## run the tests, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:  ## remove the environment and everything made in it
+	rm -rf $(VENV) demo dist build .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("isost needs Python 3.11 or newer, this is %d.%d; try: make PYTHON=python3.12" \
+	  % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): $(INPUTS) | $(BIN)/python
+	$(PIP) -e .
+	@touch $@
+
+$(INSTALLED_TEST): $(INPUTS) | $(BIN)/python
+	$(PIP) -e '.[test]'
+	@touch $@ $(INSTALLED)

@@ -1,3 +1,9 @@
+"""Preparing sections."""
+
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._sections import as_sections
+from ._slice_stack import slice_stack
+from ._stack import Stack
+
+__all__ = ["Stack", "as_sections", "slice_stack"]

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import sparse
+
+from isost._logging import logger
+
+from ._matrix import is_sparse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["GenePCA"]
+
+BLOCK = 8192  # rows whose mean and variance are taken at once in float64
+MANY_GENES = 2000  # above this the genes × genes covariance costs more than a few leading singular vectors
+
+
+@dataclass(frozen=True)
+class GenePCA:
+    """Principal components of z-scored expression: ``X ≈ mean + scale · (scores @ loadings.T)``.
+
+    Attributes
+    ----------
+    loadings
+        Orthonormal columns (genes, G), each signed so that its entry of largest magnitude is positive.
+    mean
+        Mean of every gene (genes,).
+    scale
+        Standard deviation (of the population) of every gene (genes,), 1 for a gene that does not vary.
+    """
+
+    loadings: NDArray[np.float32]
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, X: Any, *, n_comps: int = 50, seed: int = 0) -> GenePCA:
+        """Fit to all points at once.
+
+        Sparse expression is scaled, and centred only implicitly, so that it never becomes dense.
+
+        Parameters
+        ----------
+        X
+            Expression (n, genes), a dense array or a CSR matrix.
+        n_comps
+            Number G of components; at most ``min(genes, n - 1)`` are taken.
+        seed
+            Starts the iteration that finds the components where there are more than 2000 genes.
+
+        Returns
+        -------
+        The components.
+
+        Raises
+        ------
+        ValueError
+            If `n_comps` is below 1.
+        """
+        from sklearn.decomposition import PCA
+
+        if n_comps < 1:
+            msg = f"n_comps must be at least 1, but is {n_comps}"
+            raise ValueError(msg)
+        n, n_genes = X.shape
+        possible = min(n_comps, n_genes, n - 1)
+        if possible < n_comps:
+            logger.info("%d components instead of %d: %d points, %d genes", possible, n_comps, n, n_genes)
+        mean, scale = _mean_and_scale(X)
+        iterate = n_genes > MANY_GENES and possible < n_genes
+        pca = PCA(possible, svd_solver="arpack" if iterate else "covariance_eigh", copy=False, random_state=seed)
+        loadings = pca.fit(_scaled(X, mean, scale)).components_.T
+        largest = np.abs(loadings).argmax(axis=0)
+        loadings = loadings * np.where(loadings[largest, np.arange(possible)] < 0, -1, 1)
+        return cls(loadings.astype(np.float32), mean, scale)
+
+    def scores(self, X: Any) -> NDArray[np.float64]:
+        """Components (n, G) of expression `X` (n, genes), dense or CSR."""
+        weights = self.loadings.astype(np.float64) / self.scale[:, None]
+        found = [np.asarray(X[rows] @ weights) for rows in _blocks(X.shape[0])]
+        return np.concatenate(found) - self.mean @ weights
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+
+
+def _mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of every gene, in float64; a scale of 1 where a gene does not vary."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler(with_mean=False)
+    for rows in _blocks(X.shape[0]):
+        scaler.partial_fit(X[rows].astype(np.float64))
+    return np.asarray(scaler.mean_), np.asarray(scaler.scale_)
+
+
+def _scaled(X: Any, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Any:
+    """Z-scores of dense `X`; of sparse `X` the quotient alone, which PCA centres without making it dense."""
+    dtype = np.result_type(X.dtype, np.float32)
+    if not is_sparse(X):
+        return ((X - mean.astype(dtype)) / scale.astype(dtype)).astype(dtype, copy=False)
+    data = (X.data / scale[X.indices]).astype(dtype)
+    return sparse.csr_matrix((data, X.indices, X.indptr), shape=X.shape)

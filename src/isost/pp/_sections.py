@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._keys import SECTION
+from isost._logging import logger
+from isost.io._split import split_sections
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["as_sections", "positions", "section_depths", "shared_genes"]
+
+MIN_POINTS = 6  # a point and the 5 neighbours that the drift networks look at
+
+
+def as_sections(
+    adatas: Sequence[AnnData] | Mapping[str, AnnData] | AnnData, *, section_key: str = SECTION
+) -> dict[str, AnnData]:
+    """Bring any of the three ways to hand over sections into one: a dict by name.
+
+    Parameters
+    ----------
+    adatas
+        A list of sections, a dict from name to section, or one AnnData holding all of them.
+    section_key
+        Column of `obs` that names sections. One AnnData is split by it; sections of a list take their names from it
+        where it is constant in each of them and no two agree, and are called ``"section_0"``, … otherwise.
+
+    Returns
+    -------
+    Section name to section, in the order given. The sections are the caller's own objects, or views of them.
+
+    Raises
+    ------
+    TypeError
+        If `adatas`, or one of its elements, is not an AnnData.
+    ValueError
+        If there are fewer than two sections, or one has fewer than 6 points or two genes of one name.
+    """
+    if isinstance(adatas, AnnData):
+        sections = split_sections(adatas, section_key=section_key)
+    elif isinstance(adatas, Mapping):
+        sections = {str(name): section for name, section in adatas.items()}
+    elif isinstance(adatas, Iterable) and not isinstance(adatas, str):
+        listed = list(adatas)
+        sections = dict(zip(_names(listed, section_key), listed, strict=True))
+    else:
+        msg = f"sections must be a list or dict of AnnData, or one AnnData, not {type(adatas).__name__}"
+        raise TypeError(msg)
+    for name, section in sections.items():
+        _check_section(name, section)
+    if len(sections) < 2:
+        msg = (
+            f"at least two sections are needed to fill what lies between, but got {len(sections)}; to split one "
+            f"AnnData by obs[{section_key!r}], pass the AnnData itself, not in a list"
+        )
+        raise ValueError(msg)
+    return sections
+
+
+def _names(sections: list[Any], section_key: str) -> list[str]:
+    """Names of listed sections: what they say of themselves if all do and no two agree, else by number."""
+    own = [_own_name(section, section_key) for section in sections]
+    if None in own or len(set(own)) < len(own):
+        return [f"section_{i}" for i in range(len(sections))]
+    return [str(name) for name in own]
+
+
+def _own_name(section: Any, section_key: str) -> str | None:
+    if not isinstance(section, AnnData) or section_key not in section.obs:
+        return None
+    values = section.obs[section_key].unique()
+    return str(values[0]) if len(values) == 1 and pd.notna(values[0]) else None
+
+
+def _check_section(name: str, section: Any) -> None:
+    if not isinstance(section, AnnData):
+        msg = f"section {name!r} is not an AnnData but {type(section).__name__}"
+        raise TypeError(msg)
+    if section.n_obs < MIN_POINTS:
+        msg = (
+            f"section {name!r} has {section.n_obs} points, but at least {MIN_POINTS} are needed (a point and its "
+            f"5 neighbours); leave the section out"
+        )
+        raise ValueError(msg)
+    if not section.var_names.is_unique:
+        twice = section.var_names[section.var_names.duplicated()].unique()
+        msg = f"section {name!r} has genes of one name, e.g. {twice[0]!r}; call var_names_make_unique() on it"
+        raise ValueError(msg)
+
+
+def shared_genes(sections: Mapping[str, AnnData], *, genes: Sequence[str] | None = None) -> pd.Index:
+    """Genes that every section has, in the order of the first one's `var_names`.
+
+    Parameters
+    ----------
+    sections
+        Section name to section.
+    genes
+        Restrict to these, in this order.
+
+    Returns
+    -------
+    Gene names.
+
+    Raises
+    ------
+    ValueError
+        If no gene is shared, or one of `genes` is named twice.
+    KeyError
+        If some of `genes` are missing from a section.
+    """
+    if genes is not None:
+        wanted = pd.Index(genes)
+        if len(wanted) == 0 or not wanted.is_unique:
+            msg = "genes= is empty or names a gene twice"
+            raise ValueError(msg)
+        for name, section in sections.items():
+            missing = wanted.difference(section.var_names, sort=False)
+            if len(missing):
+                msg = f"section {name!r} lacks {len(missing)} of genes=: {list(missing[:10])}; leave them out"
+                raise KeyError(msg)
+        return wanted
+    first, *others = sections.values()
+    shared = np.ones(first.n_vars, dtype=bool)
+    for section in others:
+        shared &= first.var_names.isin(section.var_names)
+    if not shared.any():
+        examples = {name: list(section.var_names[:3]) for name, section in sections.items()}
+        msg = f"the sections share no genes; do all var_names hold the same kind of name? They begin with {examples}"
+        raise ValueError(msg)
+    names: pd.Index = first.var_names[shared]
+    return names
+
+
+def positions(name: str, section: AnnData, *, spatial_key: str) -> NDArray[np.float64]:
+    """Positions of one section's points.
+
+    Parameters
+    ----------
+    name
+        The section's name, for messages.
+    section
+        The section.
+    spatial_key
+        Key of its `obsm`.
+
+    Returns
+    -------
+    (n, 2) or (n, 3), input units.
+
+    Raises
+    ------
+    KeyError
+        If there is no such key.
+    ValueError
+        If there are not 2 or 3 columns, values are not finite, or all points lie at one place.
+    """
+    if spatial_key not in section.obsm:
+        msg = f"section {name!r} has no obsm[{spatial_key!r}]; pass spatial_key= (obsm has {list(section.obsm.keys())})"
+        raise KeyError(msg)
+    points = np.asarray(section.obsm[spatial_key], dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] not in (2, 3):
+        msg = f"obsm[{spatial_key!r}] of section {name!r} has shape {points.shape}, but must have 2 or 3 columns"
+        raise ValueError(msg)
+    bad = ~np.isfinite(points).all(axis=1)
+    if bad.any():
+        msg = f"obsm[{spatial_key!r}] of section {name!r} is NaN or infinite at {bad.sum()} points; drop these points"
+        raise ValueError(msg)
+    if (np.ptp(points[:, :2], axis=0) == 0).all():
+        msg = f"all points of section {name!r} lie at one place in obsm[{spatial_key!r}]; pass registered coordinates"
+        raise ValueError(msg)
+    return points
+
+
+def section_depths(
+    sections: Mapping[str, AnnData],
+    *,
+    z: Sequence[float] | Mapping[str, float] | None = None,
+    z_key: str = "z",
+    spatial_key: str = "spatial",
+) -> dict[str, float]:
+    """Depth of each section: from `z`, else `obs[z_key]`, else a third column of `obsm[spatial_key]`.
+
+    A section is flat: where its points differ in depth, it lies at their mean, as long as the sections stay apart,
+    that is, as long as the ranges of their depths do not overlap.
+
+    Parameters
+    ----------
+    sections
+        Section name to section.
+    z
+        One depth per section: in the order of `sections`, or by name.
+    z_key
+        Column of `obs`.
+    spatial_key
+        Key of `obsm`.
+
+    Returns
+    -------
+    Section name to depth in input units, in the order of `sections`.
+
+    Raises
+    ------
+    KeyError
+        If a section has no depth, or `z` names a section that is not there.
+    ValueError
+        If a depth is not a finite number, two sections lie at one depth, or the depths of two sections overlap.
+    """
+    names = list(sections)
+    if z is None:
+        ranges = {name: _measured_depth(name, sections[name], z_key, spatial_key) for name in names}
+    elif isinstance(z, Mapping):
+        given = {str(name): value for name, value in z.items()}
+        if set(given) != set(names):
+            msg = (
+                f"z= must name every section once: missing {sorted(set(names) - set(given))}, "
+                f"unknown {sorted(set(given) - set(names))}"
+            )
+            raise KeyError(msg)
+        ranges = {name: _depth_range(name, [given[name]], "z=") for name in names}
+    else:
+        if np.ndim(z) != 1 or len(z) != len(names):
+            msg = f"z= must hold one depth for each of the {len(names)} sections {names}, but is {z!r}"
+            raise ValueError(msg)
+        ranges = {name: _depth_range(name, [value], "z=") for name, value in zip(names, z, strict=True)}
+    _check_apart(ranges)
+    return {name: mean for name, (_, mean, _) in ranges.items()}
+
+
+def _measured_depth(name: str, section: AnnData, z_key: str, spatial_key: str) -> tuple[float, float, float]:
+    if z_key in section.obs:
+        return _depth_range(name, section.obs[z_key], f"obs[{z_key!r}]")
+    points = positions(name, section, spatial_key=spatial_key)
+    if points.shape[1] == 3:
+        return _depth_range(name, points[:, 2], f"the third column of obsm[{spatial_key!r}]")
+    msg = (
+        f"section {name!r} has no depth: neither obs[{z_key!r}] nor a third column in obsm[{spatial_key!r}]; "
+        f"pass z= with one number per section, or z_key="
+    )
+    raise KeyError(msg)
+
+
+def _depth_range(name: str, values: Any, source: str) -> tuple[float, float, float]:
+    """Lowest, mean and highest depth of a section."""
+    try:
+        depths = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        depths = np.array([np.nan])
+    if not np.isfinite(depths).all():
+        msg = f"{source} of section {name!r} must be finite numbers; pass z= with one number per section"
+        raise ValueError(msg)
+    low, high = float(depths.min()), float(depths.max())
+    # the mean of equal numbers can differ from them in the last digit
+    return low, low if low == high else float(depths.mean()), high
+
+
+def _check_apart(ranges: Mapping[str, tuple[float, float, float]]) -> None:
+    order = sorted(ranges, key=lambda name: ranges[name][1])
+    span = ranges[order[-1]][1] - ranges[order[0]][1]
+    for below, above in pairwise(order):
+        gap = ranges[above][1] - ranges[below][1]
+        if gap <= 1e-9 * span:
+            msg = (
+                f"sections {below!r} and {above!r} lie at the same z = {ranges[below][1]:g}; "
+                f"merge them, leave one out, or pass their depths as z="
+            )
+            raise ValueError(msg)
+        if ranges[below][2] > ranges[above][0]:
+            msg = (
+                f"the depths of sections {below!r} ({ranges[below][0]:g} to {ranges[below][2]:g}) and {above!r} "
+                f"({ranges[above][0]:g} to {ranges[above][2]:g}) overlap; pass z= with one number per section"
+            )
+            raise ValueError(msg)
+    thick = [name for name, (low, _, high) in ranges.items() if high > low]
+    if thick:
+        logger.info("points of one section differ in z; these sections lie at the mean: %s", ", ".join(thick))

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
+from isost._logging import logger, step
+from isost._normalization import EXPRESSION, Normalization
+
+from ._join import join_colors, join_obs, join_obsm, join_var
+from ._matrix import is_integer_valued, join_expression, read_expression
+from ._pca import GenePCA
+from ._sections import as_sections, positions, section_depths, shared_genes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["slice_stack"]
+
+MEDIAN_GAP = 0.1  # of the normalised depth: the published setting, several integration steps wide
+
+
+def slice_stack(
+    adatas: Sequence[AnnData] | Mapping[str, AnnData] | AnnData,
+    *,
+    spatial_key: str = "spatial",
+    z_key: str = "z",
+    z: Sequence[float] | Mapping[str, float] | None = None,
+    section_key: str = SECTION,
+    layer: str | None = None,
+    genes: Sequence[str] | None = None,
+    n_comps: int = 50,
+    seed: int = 0,
+) -> AnnData:
+    """Prepare registered sections as one stack: joined in z order, reduced to principal components, normalised.
+
+    A point's state is its position and its expression as principal components of the z-scored expression of all
+    sections together. x and y are divided by one width, every component by its range, and z so that the median gap
+    between sections is 0.1.
+
+    Parameters
+    ----------
+    adatas
+        A list of sections, a dict from name to section, or one AnnData with `obs[section_key]`; in any order. Sections
+        may be backed by files or dask: their expression is read one section at a time. They are not changed.
+    spatial_key
+        Key of `obsm` with registered coordinates, (n, 2) or (n, 3), in one unit.
+    z_key
+        Column of `obs` with the section's depth.
+    z
+        One depth per section: in the order given (for one AnnData the order of `obs[section_key]`'s categories) or by
+        section name. Without it depths come from `obs[z_key]`, else from a third column of `obsm[spatial_key]`. Where
+        points of a section differ in depth, it lies at their mean.
+    section_key
+        Column of `obs` that names sections. Sections of a list that do not name themselves are called
+        ``"section_0"``, … in the order given.
+    layer
+        Layer with the expression to use; X if None. Log-normalised values are expected and kept as they are.
+    genes
+        Use only these; by default all genes that the sections share, in the order of the lowest section.
+    n_comps
+        Number G of principal components; at most the number of genes and of points − 1.
+    seed
+        Starts the search for components where there are more than 2000 genes.
+
+    Returns
+    -------
+    A new AnnData of all sections' points, in z order, with all their `obs` columns, with `obsm` arrays that all
+    sections have, with colours in `uns` that they agree on, and with:
+
+    X
+        Expression on the input's scale, as given; sparse if a section's was.
+    obs[section_key]
+        Section of each point, an ordered categorical in z order. Row names are prefixed by it when not unique.
+    obsm["spatial"]
+        Positions x, y, z (n, 3), float64, input units.
+    obsm["X_isost"]
+        Normalised state (n, 3 + G), float32.
+    varm["PCs"]
+        Loadings (genes, G), orthonormal.
+    uns["isost"]
+        ``params``: the parameters of this call; ``normalization``: ``minimum`` and ``scale`` of the 3 + G dimensions;
+        ``gene_mean`` and ``gene_scale`` of the z-scores; ``sections``: ``names`` and depths ``z``, in z order.
+
+    Raises
+    ------
+    TypeError
+        If something other than AnnData is given.
+    KeyError
+        If coordinates, depths, sections, a layer or genes are not where they were said to be.
+    ValueError
+        If there are fewer than two sections, one has fewer than 6 points, two lie at one depth, no gene is shared, or
+        coordinates or expression are not finite.
+
+    Warns
+    -----
+    UserWarning
+        If all expression values are whole numbers, as raw counts are.
+
+    Notes
+    -----
+    State and normalisation are those of isoST (bioRxiv 10.1101/2025.08.15.670472); the unit of z is not fixed there.
+
+    Examples
+    --------
+    >>> stack = isost.pp.slice_stack([first, second], z=[0.0, 50.0])
+    """
+    sections = as_sections(adatas, section_key=section_key)
+    points = {name: positions(name, section, spatial_key=spatial_key) for name, section in sections.items()}
+    depths = section_depths(sections, z=z, z_key=z_key, spatial_key=spatial_key)
+    order = sorted(depths, key=depths.__getitem__)
+    sections = {name: sections[name] for name in order}
+    var_names = shared_genes(sections, genes=genes)
+
+    with step("slice_stack") as notes:
+        stack = _join(sections, var_names, layer=layer, section_key=section_key)
+        flat = [np.column_stack([points[name][:, :2], np.full(len(points[name]), depths[name])]) for name in order]
+        stack.obsm[SPATIAL] = np.concatenate(flat)
+        ordered_depths = np.array([depths[name] for name in order])
+        params = {
+            "spatial_key": spatial_key,
+            "z_key": z_key,
+            "section_key": section_key,
+            "n_comps": n_comps,
+            "seed": seed,
+            **({"layer": layer} if layer is not None else {}),
+        }
+        _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
+        stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
+        notes.append(
+            f"{len(order)} sections, {stack.n_obs} points, {stack.n_vars} genes; wrote obsm[{SPATIAL!r}], "
+            f"obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}]"
+        )
+    return stack
+
+
+def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, section_key: str) -> AnnData:
+    """All sections' points, in the order given."""
+    parts = [read_expression(name, section, genes, layer=layer) for name, section in sections.items()]
+    if all(is_integer_valued(part) for part in parts):
+        msg = (
+            "all expression values are whole numbers: raw counts? Log-normalised expression is expected; call "
+            "scanpy.pp.normalize_total and scanpy.pp.log1p first, or pass layer="
+        )
+        logger.warning(msg)
+        warnings.warn(msg, UserWarning, stacklevel=3)
+    obs = join_obs({name: section.obs for name, section in sections.items()})
+    sizes = [section.n_obs for section in sections.values()]
+    obs[section_key] = pd.Categorical(np.repeat(list(sections), sizes), categories=list(sections), ordered=True)
+    listed = list(sections.values())
+    return AnnData(
+        join_expression(parts),
+        obs=obs,
+        var=join_var(listed, genes),
+        obsm=join_obsm(listed),
+        uns=join_colors(listed, obs),
+    )
+
+
+def _add_state(stack: AnnData, depths: NDArray[np.float64], *, n_comps: int, seed: int) -> None:
+    """Write the components, the state, and what undoes them."""
+    pca = GenePCA.fit(stack.X, n_comps=n_comps, seed=seed)
+    values = np.column_stack([stack.obsm[SPATIAL], pca.scores(stack.X)])
+    normalization = _normalization(values, depths)
+    stack.obsm[STATE] = normalization.encode(values).astype(np.float32)
+    stack.varm[PCS] = pca.loadings
+    stack.uns[UNS] = {
+        "normalization": normalization.to_dict(),
+        "gene_mean": pca.mean,
+        "gene_scale": pca.scale,
+    }
+
+
+def _normalization(values: NDArray[np.float64], depths: NDArray[np.float64]) -> Normalization:
+    scale: Any = np.ptp(values, axis=0)
+    scale[:2] = scale[:2].max()
+    scale[2] = np.median(np.diff(depths)) / MEDIAN_GAP
+    # a component that only carries rounding errors must not be blown up to the range of the others
+    ranges = scale[EXPRESSION]
+    ranges[ranges <= 1e-5 * ranges.max()] = 1.0
+    return Normalization(values.min(axis=0), scale)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isost._keys import PCS, STATE, UNS
+from isost._normalization import DEPTH, Normalization
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+__all__ = ["Stack"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What the layers below AnnData need of a stack; read it, do not write to it.
+
+    K sections, n points in z order, G principal components.
+
+    Attributes
+    ----------
+    names
+        Names of the sections, in z order.
+    depths
+        Normalised depth of each section (K,); the first is 0, the median gap 0.1.
+    z
+        Depth of each section (K,), input units.
+    sizes
+        Number of points of each section (K,).
+    offsets
+        Row at which each section begins, and n at the end (K + 1,).
+    normalization
+        From input units to the state and back.
+    state
+        Normalised positions and components (n, 3 + G).
+    loadings
+        Gene loadings (genes, G).
+    gene_mean
+        Mean of every gene (genes,), input's scale.
+    gene_scale
+        Standard deviation of every gene (genes,), input's scale.
+    """
+
+    names: tuple[str, ...]
+    depths: NDArray[np.float64]
+    z: NDArray[np.float64]
+    sizes: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    normalization: Normalization
+    state: NDArray[np.float32]
+    loadings: NDArray[np.float32]
+    gene_mean: NDArray[np.float64]
+    gene_scale: NDArray[np.float64]
+
+    def section(self, k: int) -> slice:
+        """Rows of section `k`, counted from 0 in z order; negative counts from the end."""
+        k = range(len(self.names))[k]
+        return slice(int(self.offsets[k]), int(self.offsets[k + 1]))
+
+    @classmethod
+    def from_anndata(cls, stack: AnnData) -> Stack:
+        """From what :func:`isost.pp.slice_stack` returned.
+
+        Parameters
+        ----------
+        stack
+            The stack; it may have been written and read again.
+
+        Returns
+        -------
+        A view: arrays are shared with `stack` where their types allow it.
+
+        Raises
+        ------
+        ValueError
+            If this is not a stack, or no longer a whole one.
+        """
+        kept = stack.uns.get(UNS, {})
+        if not {"normalization", "sections", "params"} <= set(kept) or STATE not in stack.obsm or PCS not in stack.varm:
+            msg = (
+                f"this AnnData is not a stack: obsm[{STATE!r}], varm[{PCS!r}] or uns[{UNS!r}] is missing; "
+                f"call isost.pp.slice_stack first"
+            )
+            raise ValueError(msg)
+        if len(kept["gene_mean"]) != stack.n_vars:
+            msg = (
+                f"the stack was prepared with {len(kept['gene_mean'])} genes and now has {stack.n_vars}; "
+                f"call isost.pp.slice_stack with genes= instead of taking a subset"
+            )
+            raise ValueError(msg)
+        names = tuple(str(name) for name in kept["sections"]["names"])
+        sizes = _sizes(stack, names, section_key=str(kept["params"]["section_key"]))
+        normalization = Normalization.from_dict(kept["normalization"])
+        z = np.asarray(kept["sections"]["z"], dtype=np.float64)
+        return cls(
+            names=names,
+            depths=normalization.encode(z[:, None], dims=DEPTH)[:, 0],
+            z=z,
+            sizes=sizes,
+            offsets=np.concatenate([[0], np.cumsum(sizes)]),
+            normalization=normalization,
+            state=np.asarray(stack.obsm[STATE], dtype=np.float32),
+            loadings=np.asarray(stack.varm[PCS]),
+            gene_mean=np.asarray(kept["gene_mean"], dtype=np.float64),
+            gene_scale=np.asarray(kept["gene_scale"], dtype=np.float64),
+        )
+
+
+def _sizes(stack: AnnData, names: tuple[str, ...], *, section_key: str) -> NDArray[np.int64]:
+    """Points of each section; the rows must still lie section by section, in z order."""
+    again = "call isost.pp.slice_stack again on the sections you want"
+    if section_key not in stack.obs:
+        msg = f"the stack has lost obs[{section_key!r}]; {again}"
+        raise ValueError(msg)
+    number = {name: k for k, name in enumerate(names)}
+    codes = stack.obs[section_key].astype(str).map(number).to_numpy(dtype=np.float64)
+    if np.isnan(codes).any() or (np.diff(codes) < 0).any():
+        msg = f"obs[{section_key!r}] no longer runs through the sections {list(names)} in z order; {again}"
+        raise ValueError(msg)
+    sizes = np.bincount(codes.astype(np.int64), minlength=len(names))
+    if (sizes == 0).any():
+        msg = f"section {names[int(sizes.argmin())]!r} has no points left in the stack; {again}"
+        raise ValueError(msg)
+    return sizes

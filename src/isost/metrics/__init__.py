@@ -1,3 +1,30 @@
+"""Scores of a generated section against the measured one, and simple baselines to hold them against."""
+
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._baselines import BASELINES, RANDOM_BASELINES, baseline
+from ._energy import energy_distance
+from ._scores import agree, d_moran, energy, n_ratio, per_gene, r_cell, r_density, r_voxel, score, var_ratio
+from ._section import Section
+from ._spatial import local_linear, morans_i, neighbor_mean
+
+__all__ = [
+    "BASELINES",
+    "RANDOM_BASELINES",
+    "Section",
+    "agree",
+    "baseline",
+    "d_moran",
+    "energy",
+    "energy_distance",
+    "local_linear",
+    "morans_i",
+    "n_ratio",
+    "neighbor_mean",
+    "per_gene",
+    "r_cell",
+    "r_density",
+    "r_voxel",
+    "score",
+    "var_ratio",
+]

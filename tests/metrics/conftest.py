@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from isost.metrics import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import ModuleType
+
+
+@pytest.fixture(scope="session")
+def fidelity(data_dir: Path) -> ModuleType:
+    """The program that defines the scores; the test is skipped where it is not beside the data."""
+    path = data_dir.parent / "checks" / "fidelity.py"
+    if not path.is_file():
+        if os.environ.get("ISOST_REQUIRE_DATA") == "1":
+            pytest.fail(f"ISOST_REQUIRE_DATA=1, but there is no {path}")
+        pytest.skip(f"no definitions of the scores at {path}")
+    spec = importlib.util.spec_from_file_location("fidelity", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tissue() -> Callable[..., Section]:
+    """Cells with expression that varies smoothly over the plane and with depth, plus noise."""
+
+    def make(seed: int, n: int, *, n_genes: int = 12, z: float = 0.0) -> Section:
+        rng = np.random.default_rng(seed)
+        positions = rng.random((n, 2)) * [100.0, 60.0] + [1000.0, -50.0]
+        waves = np.random.default_rng(99).normal(size=(2, n_genes)) / 20
+        expression = np.sin(positions @ waves + z) + 0.4 * rng.normal(size=(n, n_genes))
+        mean = np.sin(positions @ waves + z) + 0.1 * rng.normal(size=(n, n_genes))
+        return Section(positions, expression, mean, z=z)
+
+    return make

@@ -59,13 +59,10 @@ class GenePCA:
         Raises
         ------
         ValueError
-            If `n_comps` is below 1.
+            If no gene varies.
         """
         from sklearn.decomposition import PCA
 
-        if n_comps < 1:
-            msg = f"n_comps must be at least 1, but is {n_comps}"
-            raise ValueError(msg)
         n, n_genes = X.shape
         possible = min(n_comps, n_genes, n - 1)
         if possible < n_comps:
@@ -96,6 +93,10 @@ def _mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     scaler = StandardScaler(with_mean=False)
     for rows in _blocks(X.shape[0]):
         scaler.partial_fit(X[rows].astype(np.float64))
+    # the scaler puts 1 where a variance is nothing but rounding
+    if (scaler.scale_ != np.sqrt(scaler.var_)).all():
+        msg = "expression is the same at all points, for every gene; is X or layer= the right one?"
+        raise ValueError(msg)
     return np.asarray(scaler.mean_), np.asarray(scaler.scale_)
 
 

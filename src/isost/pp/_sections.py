@@ -166,7 +166,11 @@ def positions(name: str, section: AnnData, *, spatial_key: str) -> NDArray[np.fl
     if spatial_key not in section.obsm:
         msg = f"section {name!r} has no obsm[{spatial_key!r}]; pass spatial_key= (obsm has {list(section.obsm.keys())})"
         raise KeyError(msg)
-    points = np.asarray(section.obsm[spatial_key], dtype=np.float64)
+    try:
+        points = np.asarray(section.obsm[spatial_key], dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        msg = f"obsm[{spatial_key!r}] of section {name!r} must be numbers: {error}"
+        raise ValueError(msg) from error
     if points.ndim != 2 or points.shape[1] not in (2, 3):
         msg = f"obsm[{spatial_key!r}] of section {name!r} has shape {points.shape}, but must have 2 or 3 columns"
         raise ValueError(msg)

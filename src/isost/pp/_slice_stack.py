@@ -95,8 +95,8 @@ def slice_stack(
     KeyError
         If coordinates, depths, sections, a layer or genes are not where they were said to be.
     ValueError
-        If there are fewer than two sections, one has fewer than 6 points, two lie at one depth, no gene is shared, or
-        coordinates or expression are not finite.
+        If there are fewer than two sections, one has fewer than 6 points, two lie at one depth, no gene is shared or
+        varies, coordinates or expression are not finite, or `n_comps` is below 1.
 
     Warns
     -----
@@ -111,6 +111,9 @@ def slice_stack(
     --------
     >>> stack = isost.pp.slice_stack([first, second], z=[0.0, 50.0])
     """
+    if n_comps < 1:
+        msg = f"n_comps must be at least 1, but is {n_comps}"
+        raise ValueError(msg)
     sections = as_sections(adatas, section_key=section_key)
     points = {name: positions(name, section, spatial_key=spatial_key) for name, section in sections.items()}
     depths = section_depths(sections, z=z, z_key=z_key, spatial_key=spatial_key)

@@ -43,8 +43,9 @@ class _TopKPool(nn.Module):
 
     def forward(self, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor, list[int]]:
         score = torch.tanh((x * self.weight).sum(-1) / self.weight.norm(p=2, dim=-1))
-        # In the scores' own precision, so that ceil(ratio · n) is the number that PyG keeps.
-        n_kept = (self.ratio * torch.tensor(sizes, dtype=x.dtype)).ceil().long().tolist()
+        # In the precision of the scores, so that ceil(ratio · n) is the number that PyG keeps.
+        precision = torch.promote_types(x.dtype, torch.float32)
+        n_kept = (self.ratio * torch.tensor(sizes, dtype=precision)).ceil().long().tolist()
         kept = torch.cat(
             [
                 start + score[start:stop].argsort(descending=True, stable=True)[:n].sort().values

@@ -1,3 +1,7 @@
+"""Sections to try things on, with the truth known at every point of space."""
+
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._organ import Organ, organ
+
+__all__ = ["Organ", "organ"]

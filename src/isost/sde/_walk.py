@@ -82,6 +82,7 @@ def walk(
     sigma: Tensor | None = None,
     noise: Noise | None = None,
     block_ids: Sequence[int] | None = None,
+    planar: bool | None = None,
     checkpoint: bool = False,
 ) -> Iterator[tuple[int, dict[int, Tensor]]]:
     """Walk all blocks along their depths by Euler–Maruyama, together, one step at a time.
@@ -89,8 +90,6 @@ def walk(
     A block is the cells of one section on their way across a gap. In each step the drift sees all blocks that still
     walk as one block-diagonal graph; a block that has arrived drops out. Every state comes from the one before it by
     differentiable operations, so the gradient of what is yielded is the gradient of the very path that was taken.
-
-    Where ``drift.planar`` is true, the depth of every point is that of the grid, exactly, and has no noise.
 
     Parameters
     ----------
@@ -107,6 +106,9 @@ def walk(
     block_ids
         Number by which `noise` knows each block; the position in `blocks` when None. Blocks that must not share
         noise need different numbers: also the two directions, and the parts of a walk taken in chunks.
+    planar
+        Whether all points of a block keep one depth: that of the grid, exactly, without noise. None asks
+        ``drift.planar``, and takes a drift without that attribute for not planar.
     checkpoint
         Recompute the drift in the backward pass instead of storing what it needs: less memory, more time, the same
         gradient.
@@ -131,6 +133,7 @@ def walk(
         sigma=sigma,
         noise=noise,
         block_ids=range(len(blocks)) if block_ids is None else block_ids,
+        planar=bool(getattr(drift, "planar", False)) if planar is None else planar,
         checkpoint=checkpoint,
     )
 
@@ -143,11 +146,22 @@ def carry(
     sigma: Tensor | None = None,
     noise: Noise | None = None,
     block_ids: Sequence[int] | None = None,
+    planar: bool | None = None,
     checkpoint: bool = False,
 ) -> list[Tensor]:
     """States (n_b, 3 + G) in which the blocks arrive at their last depths; parameters as those of `walk`."""
     arrived = list(blocks)
-    for _, states in walk(drift, blocks, depths, sigma=sigma, noise=noise, block_ids=block_ids, checkpoint=checkpoint):
+    steps = walk(
+        drift,
+        blocks,
+        depths,
+        sigma=sigma,
+        noise=noise,
+        block_ids=block_ids,
+        planar=planar,
+        checkpoint=checkpoint,
+    )
+    for _, states in steps:
         for block, state in states.items():
             arrived[block] = state
     return arrived
@@ -184,9 +198,9 @@ def _steps(
     sigma: Tensor | None,
     noise: Noise | None,
     block_ids: Sequence[int],
+    planar: bool,
     checkpoint: bool,
 ) -> Iterator[tuple[int, dict[int, Tensor]]]:
-    planar = bool(getattr(drift, "planar", False))
     lengths = [[after - before for before, after in pairwise(grid)] for grid in grids]
     for step in range(1, max(map(len, grids), default=1)):
         walking = [block for block in states if len(lengths[block]) >= step]

@@ -153,7 +153,8 @@ class TrajectoryObjective:
         ]
         if generator is None:
             return [*tiles]
-        return [tiles[index] for index in torch.randperm(len(tiles), generator=generator).tolist()]
+        order = torch.randperm(len(tiles), generator=generator, device=generator.device)
+        return [tiles[index] for index in order.tolist()]
 
     def loss(
         self,

@@ -1,3 +1,9 @@
+"""Smooth fields of one section on the plane, and evenly spread draws from it."""
+
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._local_linear import Estimate, LocalLinear
+from ._thinning import hilbert_order, systematic_sample
+from ._width import choose_width
+
+__all__ = ["Estimate", "LocalLinear", "choose_width", "hilbert_order", "systematic_sample"]

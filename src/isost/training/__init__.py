@@ -1,3 +1,37 @@
+"""Losses, objectives, schedule, loop and checkpoints. No AnnData."""
+
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._bridge import BridgeObjective, initialize_drift
+from ._checkpoint import load_checkpoint, save_checkpoint
+from ._expression_shift import choose_expression_shift
+from ._loop import LoopSettings, Objective, optimize
+from ._nearest import expression_loss
+from ._paths import Displacements, Paths, section_displacements, section_paths
+from ._schedule import BetaSchedule, Phase, phases
+from ._sinkhorn import debiased_displacement, sinkhorn_divergence
+from ._trajectory import TrajectoryObjective, TrajectorySettings, spatial_tiles
+
+__all__ = [
+    "BetaSchedule",
+    "BridgeObjective",
+    "Displacements",
+    "LoopSettings",
+    "Objective",
+    "Paths",
+    "Phase",
+    "TrajectoryObjective",
+    "TrajectorySettings",
+    "choose_expression_shift",
+    "debiased_displacement",
+    "expression_loss",
+    "initialize_drift",
+    "load_checkpoint",
+    "optimize",
+    "phases",
+    "save_checkpoint",
+    "section_displacements",
+    "section_paths",
+    "sinkhorn_divergence",
+    "spatial_tiles",
+]

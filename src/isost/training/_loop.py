@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from tqdm.auto import tqdm
+
+from isost._logging import logger
+
+from ._checkpoint import load_checkpoint, save_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from isost.nn import Drift
+
+    from ._schedule import Phase
+
+__all__ = ["LoopSettings", "Objective", "optimize"]
+
+
+class Objective(Protocol):
+    """What the loop asks of an objective; `BridgeObjective` and `TrajectoryObjective` are two."""
+
+    def phases(self, epochs: Any) -> list[Phase]:
+        """Phases of training, from the number of epochs in each."""
+        ...
+
+    def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
+        """Split one epoch into the rows of every section that each step sees; None for all rows."""
+        ...
+
+    def loss(
+        self,
+        forward: Drift,
+        backward: Drift | None,
+        *,
+        iteration: int,
+        phase: Phase,
+        noise_seed: int,
+        rows: Sequence[Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Loss of one step, and numbers to log."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """How an objective is minimised.
+
+    Attributes
+    ----------
+    epochs
+        Epochs of each phase, in whatever form the objective takes them.
+    optimizer
+        Name of an optimiser in `torch.optim`.
+    lr
+        Learning rate.
+    weight_decay
+        Weight decay.
+    anneal
+        Raise the learning rate over the first tenth of the steps and lower it to nothing by a cosine, in each phase.
+    seed
+        Seed of tiles and noise.
+    progress
+        Whether to show a progress bar.
+    checkpoint_dir
+        Folder for `checkpoint.safetensors`; training continues from it where one is there.
+    checkpoint_every
+        Epochs between checkpoints.
+    """
+
+    epochs: Any
+    optimizer: str = "NAdam"
+    lr: float = 3e-3
+    weight_decay: float = 1e-8
+    anneal: bool = True
+    seed: int = 0
+    progress: bool = True
+    checkpoint_dir: Path | None = None
+    checkpoint_every: int = 50
+
+
+@dataclass
+class _Progress:
+    """Where training stands: all that a checkpoint must hold beside weights and optimiser."""
+
+    phase: int = 0
+    epoch: int = 0  # within the phase
+    iteration: int = 0  # within the phase
+    step: int = 0  # over all phases
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def optimize(
+    objective: Objective, forward: Drift, backward: Drift | None, *, settings: LoopSettings
+) -> list[dict[str, Any]]:
+    """Train the drifts on an objective.
+
+    Ctrl-C ends training early and leaves the weights as they are after the last whole step.
+
+    Returns
+    -------
+    One dict an epoch: its number, its phase, and the loss and its parts, means over the epoch's steps.
+
+    Raises
+    ------
+    FloatingPointError
+        When the loss is no longer finite; the weights are those of the last good epoch.
+    """
+    modules: dict[str, nn.Module] = {"forward": forward}
+    if backward is not None:
+        modules["backward"] = backward
+    optimizer: torch.optim.Optimizer = getattr(torch.optim, settings.optimizer)(
+        [weight for module in modules.values() for weight in module.parameters()],
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+    )
+    path = settings.checkpoint_dir / "checkpoint.safetensors" if settings.checkpoint_dir else None
+    at = _Progress()
+    if path is not None and path.exists():
+        at = _Progress(**load_checkpoint(path, modules=modules, optimizer=optimizer))
+        logger.info("training continues from %s, step %d", path, at.step)
+    phases = objective.phases(settings.epochs)
+    total = sum(phase.epochs for phase in phases)
+    with tqdm(total=total, initial=len(at.history), disable=not settings.progress, desc="fit", unit="epoch") as bar:
+        try:
+            while at.phase < len(phases):
+                phase = phases[at.phase]
+                while at.epoch < phase.epochs:
+                    numbers = _epoch(objective, forward, backward, optimizer, phase, at, settings)
+                    at.epoch += 1
+                    at.history.append({"epoch": len(at.history) + 1, "phase": phase.name, **numbers})
+                    bar.set_postfix(phase=phase.name, loss=f"{numbers['loss']:.3g}", refresh=False)
+                    bar.update()
+                    if path is not None and (at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs):
+                        save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at))
+                at.phase, at.epoch, at.iteration = at.phase + 1, 0, 0
+        except KeyboardInterrupt:
+            logger.warning(
+                "training was interrupted after %d of %d epochs; the model is usable", len(at.history), total
+            )
+    return at.history
+
+
+def _epoch(
+    objective: Objective,
+    forward: Drift,
+    backward: Drift | None,
+    optimizer: torch.optim.Optimizer,
+    phase: Phase,
+    at: _Progress,
+    settings: LoopSettings,
+) -> dict[str, float]:
+    generator = torch.Generator().manual_seed(_mixed(settings.seed, at.step))
+    batches = objective.batches(generator=generator)
+    sums: dict[str, float] = {}
+    for i, rows in enumerate(batches):
+        if settings.anneal:
+            done = (at.epoch + i / len(batches)) / phase.epochs
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * _annealed(done)
+        loss, numbers = objective.loss(
+            forward, backward, iteration=at.iteration, phase=phase, noise_seed=_mixed(settings.seed, at.step), rows=rows
+        )
+        if not math.isfinite(numbers["loss"]):
+            msg = (
+                f"the loss is {numbers['loss']} in epoch {at.epoch + 1} of the {phase.name} phase; "
+                f"a lower learning rate than lr={settings.lr} usually mends it"
+            )
+            raise FloatingPointError(msg)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        at.iteration += 1
+        at.step += 1
+        for name, value in numbers.items():
+            sums[name] = sums.get(name, 0.0) + value / len(batches)
+    return sums
+
+
+def _annealed(done: float) -> float:
+    """Share of the learning rate when a share of the phase is done."""
+    rise = 0.1
+    return max(done / rise, 0.04) if done < rise else 0.5 * (1 + math.cos(math.pi * (done - rise) / (1 - rise)))
+
+
+def _mixed(seed: int, step: int) -> int:
+    """One seed from a seed and a step: runs with neighbouring seeds share no draws."""
+    return (seed * 1_000_003 + step) % 2**63

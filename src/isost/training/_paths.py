@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from ._sinkhorn import debiased_displacement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from isost.field import LocalLinear
+
+__all__ = ["Displacements", "Paths", "section_displacements", "section_paths"]
+
+_BLUR = 0.05  # of the larger width: outlines are matched, not single cells
+_REACH = 0.1  # beyond it tissue appears or ends rather than moves
+_SMOOTHED_OVER = 30  # cells over which a displacement is averaged
+_LANDED_OVER = 5  # cells of the other section that give the velocity with which a cell arrives
+_NODES = 5  # depths of a gap at which the expected expression is evaluated
+
+
+@dataclass(frozen=True)
+class Displacements:
+    """Where each section's cells lie, by position alone, in the section above and in the one below.
+
+    Attributes
+    ----------
+    up
+        Displacement of section k's cells across gap k: K − 1 arrays (n_k, 2), state units.
+    down
+        Displacement of section k + 1's cells back across gap k: K − 1 arrays (n_{k+1}, 2).
+    """
+
+    up: list[NDArray[np.float64]]
+    down: list[NDArray[np.float64]]
+
+
+def section_displacements(positions: Sequence[NDArray[np.floating]]) -> Displacements:
+    """Displacement of every section's cells onto its neighbours, smoothed in the plane.
+
+    The debiased entropic map of unbalanced optimal transport between the positions of two sections, averaged over the
+    nearest cells: outlines and cavities move, tissue that only one of the two has stays where it is.
+
+    Parameters
+    ----------
+    positions
+        Cells of each section (n_k, 2), state units, sections in order of depth.
+    """
+    return Displacements(
+        up=[_displacement(lower, upper) for lower, upper in pairwise(positions)],
+        down=[_displacement(upper, lower) for lower, upper in pairwise(positions)],
+    )
+
+
+def _displacement(start: NDArray[np.floating], end: NDArray[np.floating]) -> NDArray[np.float64]:
+    raw = debiased_displacement(_float32(start), _float32(end), blur=_BLUR, reach=_REACH).numpy()
+    smoothed: NDArray[np.float64] = raw.astype(np.float64)[_nearest(start, start, _SMOOTHED_OVER)].mean(1)
+    return smoothed
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The paths that one direction's drift is to follow: every cell of a section on its way across one gap.
+
+    Cells of one gap (block) lie one after another. Fractions τ run from 0 at the cell's own section to 1 at the other.
+
+    Attributes
+    ----------
+    start
+        Positions at τ = 0, (n, 2), state units.
+    displacement
+        From τ = 0 to τ = 1, (n, 2).
+    leaving, arriving
+        Derivatives dx/dτ at τ = 0 and at τ = 1, (n, 2).
+    expression
+        Principal components at τ = 0, (n, G), state units.
+    change
+        What they have changed by at equally spaced τ from 0 to 1, (nodes, n, G).
+    depth
+        Depth of each block's own section, (B,).
+    gap
+        Signed depth from it to the other section, (B,): negative for the backward direction.
+    sizes
+        Cells of each block.
+    """
+
+    start: Tensor
+    displacement: Tensor
+    leaving: Tensor
+    arriving: Tensor
+    expression: Tensor
+    change: Tensor
+    depth: Tensor
+    gap: Tensor
+    sizes: tuple[int, ...]
+
+    def at(self, fraction: Tensor) -> tuple[Tensor, Tensor]:
+        """State and drift du/dz, both (n, 3 + G), at fractions τ (B,) of the blocks.
+
+        Positions follow the cubic Hermite curve through start and displacement, so that the drift is continuous
+        across sections; the expression follows the polynomial through its nodes.
+        """
+        sizes = torch.tensor(self.sizes, device=self.start.device)
+        t, gap, depth = (v.repeat_interleave(sizes)[:, None] for v in (fraction, self.gap, self.depth))
+        moved, velocity = _hermite(t, self.displacement, self.leaving, self.arriving)
+        changed, rate = _through_nodes(t, self.change)
+        state = torch.cat([self.start + moved, depth + t * gap, self.expression + changed], dim=1)
+        drift = torch.cat([velocity / gap, torch.ones_like(t), rate / gap], dim=1)
+        return state, drift
+
+    def take(self, rows: Sequence[Tensor], *, at_least: int) -> Paths:
+        """Paths of some cells of each block, given by their rows in it; blocks left with fewer cells are dropped."""
+        kept = [block for block, part in enumerate(rows) if len(part) >= at_least]
+        first = np.concatenate([[0], np.cumsum(self.sizes)])
+        cells = torch.cat([rows[block] + int(first[block]) for block in kept])
+        return Paths(
+            self.start[cells],
+            self.displacement[cells],
+            self.leaving[cells],
+            self.arriving[cells],
+            self.expression[cells],
+            self.change[:, cells],
+            self.depth[kept],
+            self.gap[kept],
+            tuple(len(rows[block]) for block in kept),
+        )
+
+    def to(self, device: torch.device) -> Paths:
+        """Move to another device."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
+
+
+def _hermite(t: Any, displacement: Any, leaving: Any, arriving: Any) -> tuple[Any, Any]:
+    """Cubic from 0 at t = 0 to `displacement` at t = 1 with the given end derivatives: its value and derivative."""
+    value = (t**3 - 2 * t**2 + t) * leaving + (3 * t**2 - 2 * t**3) * displacement + (t**3 - t**2) * arriving
+    slope = (3 * t**2 - 4 * t + 1) * leaving + (6 * t - 6 * t**2) * displacement + (3 * t**2 - 2 * t) * arriving
+    return value, slope
+
+
+def section_paths(
+    positions: Sequence[NDArray[np.floating]],
+    expression: Sequence[NDArray[np.floating]],
+    depths: NDArray[np.floating],
+    *,
+    fields: Sequence[LocalLinear],
+    displacements: Displacements,
+    expression_shift: float,
+) -> tuple[Paths, Paths]:
+    """Paths of the forward and of the backward direction.
+
+    A cell of section k moves along the curve of its displacement. Its components g change by
+    β (m(x(τ), τ) − m(x(0), 0)), m(x, τ) = (1 − τ) m_k(x) + τ m_{k±1}(x) the expected expression between the sections:
+    the cell keeps what sets it apart from its surroundings, and follows what they have in common.
+
+    Parameters
+    ----------
+    positions
+        Cells of each section (n_k, 2), state units, sections in order of depth.
+    expression
+        Principal components of the same cells (n_k, G), state units.
+    depths
+        Depth of each section (K,), state units.
+    fields
+        Expected expression of each section on the plane, m_k.
+    displacements
+        Where the cells go, see `section_displacements`.
+    expression_shift
+        β in [0, 1].
+    """
+    gaps = np.diff(depths)
+    velocities = _section_velocities(displacements, gaps)
+
+    def cross(own: int, other: int, displacement: NDArray[np.float64]) -> Paths:
+        gap = float(depths[other] - depths[own])
+        landed = _nearest(positions[other], positions[own] + displacement, _LANDED_OVER)
+        leaving, arriving = velocities[own] * gap, velocities[other][landed].mean(1) * gap
+        nodes = np.zeros((_NODES, *expression[own].shape), np.float32)
+        if expression_shift:
+            base = fields[own](positions[own]).mean
+            for node, t in zip(nodes, np.linspace(0, 1, _NODES), strict=True):
+                place = positions[own] + _hermite(t, displacement, leaving, arriving)[0]
+                mean = (1 - t) * fields[own](place).mean + t * fields[other](place).mean
+                node[:] = expression_shift * (mean - base)
+        return Paths(
+            *map(
+                _float32,
+                (positions[own], displacement, leaving, arriving, expression[own], nodes, [depths[own]], [gap]),
+            ),
+            sizes=(len(landed),),
+        )
+
+    forward = [cross(k, k + 1, displacement) for k, displacement in enumerate(displacements.up)]
+    backward = [cross(k + 1, k, displacement) for k, displacement in enumerate(displacements.down)]
+    return _joined(forward), _joined(backward)
+
+
+def _section_velocities(displacements: Displacements, gaps: NDArray[np.floating]) -> list[NDArray[np.float64]]:
+    """dx/dz of every section's cells, the mean over the one or two gaps that it borders."""
+    rising = [moved / gap for moved, gap in zip(displacements.up, gaps, strict=True)]
+    falling = [-moved / gap for moved, gap in zip(displacements.down, gaps, strict=True)]
+    inner = [(up + down) / 2 for up, down in zip(rising[1:], falling[:-1], strict=True)]
+    return [rising[0], *inner, falling[-1]]
+
+
+def _joined(parts: Sequence[Paths]) -> Paths:
+    def joined(name: str, dim: int = 0) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts], dim=dim)
+
+    return Paths(
+        joined("start"),
+        joined("displacement"),
+        joined("leaving"),
+        joined("arriving"),
+        joined("expression"),
+        joined("change", dim=1),
+        joined("depth"),
+        joined("gap"),
+        sizes=tuple(size for part in parts for size in part.sizes),
+    )
+
+
+def _through_nodes(t: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Polynomial through equally spaced `nodes` (m, n, G) on [0, 1]: its value and derivative at t (n, 1)."""
+    places = torch.linspace(0, 1, len(nodes), dtype=torch.float64)
+    # coefficients of the basis polynomials: the inverse Vandermonde matrix, (power, node)
+    basis = torch.linalg.inv(torch.vander(places, increasing=True)).to(t)
+    powers = [t**i for i in range(len(nodes))]
+    slopes = [torch.zeros_like(t)] + [i * powers[i - 1] for i in range(1, len(nodes))]
+    value, slope = (
+        torch.einsum("nm,mng->ng", torch.cat(columns, dim=1) @ basis, nodes) for columns in (powers, slopes)
+    )
+    return value, slope
+
+
+def _nearest(positions: NDArray[np.floating], query: NDArray[np.floating], n_cells: int) -> NDArray[np.intp]:
+    """Nearest cells (m, k) of each query point, k at most the number of cells."""
+    found: NDArray[np.intp] = cKDTree(positions).query(query, np.arange(1, min(n_cells, len(positions)) + 1))[1]
+    return found
+
+
+def _float32(values: object) -> Tensor:
+    return torch.as_tensor(np.asarray(values, dtype=np.float32))

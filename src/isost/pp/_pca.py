@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
 
 from isost._logging import logger
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GenePCA"]
 
-BLOCK = 8192  # rows whose mean and variance are taken at once in float64
+BLOCK = 4096  # rows made float64 (and dense) at once
 MANY_GENES = 2000  # above this the genes × genes covariance costs more than a few leading singular vectors
 
 
@@ -41,7 +41,7 @@ class GenePCA:
     def fit(cls, X: Any, *, n_comps: int = 50, seed: int = 0) -> GenePCA:
         """Fit to all points at once.
 
-        Sparse expression is scaled, and centred only implicitly, so that it never becomes dense.
+        Sparse expression never becomes dense as a whole.
 
         Parameters
         ----------
@@ -61,16 +61,15 @@ class GenePCA:
         ValueError
             If no gene varies.
         """
-        from sklearn.decomposition import PCA
-
         n, n_genes = X.shape
         possible = min(n_comps, n_genes, n - 1)
         if possible < n_comps:
             logger.info("%d components instead of %d: %d points, %d genes", possible, n_comps, n, n_genes)
         mean, scale = _mean_and_scale(X)
-        iterate = n_genes > MANY_GENES and possible < n_genes
-        pca = PCA(possible, svd_solver="arpack" if iterate else "covariance_eigh", copy=False, random_state=seed)
-        loadings = pca.fit(_scaled(X, mean, scale)).components_.T
+        if n_genes > MANY_GENES and possible < n_genes:
+            loadings = _iterated(X, mean, scale, n_comps=possible, seed=seed)
+        else:
+            loadings = _from_covariance(X, mean, scale, n_comps=possible)
         largest = np.abs(loadings).argmax(axis=0)
         loadings = loadings * np.where(loadings[largest, np.arange(possible)] < 0, -1, 1)
         return cls(loadings.astype(np.float32), mean, scale)
@@ -100,10 +99,33 @@ def _mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.asarray(scaler.mean_), np.asarray(scaler.scale_)
 
 
-def _scaled(X: Any, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Any:
-    """Z-scores of dense `X`; of sparse `X` the quotient alone, which PCA centres without making it dense."""
+def _from_covariance(
+    X: Any, mean: NDArray[np.float64], scale: NDArray[np.float64], *, n_comps: int
+) -> NDArray[np.float64]:
+    """Leading eigenvectors (genes, G) of the covariance of z-scores, which are dense one block of rows at a time."""
+    n_genes = len(mean)
+    covariance = np.zeros((n_genes, n_genes))
+    for rows in _blocks(X.shape[0]):
+        Z = X[rows].toarray() if is_sparse(X) else X[rows]
+        Z = (Z - mean) / scale
+        covariance += Z.T @ Z
+    vectors: NDArray[np.float64] = linalg.eigh(covariance, subset_by_index=[n_genes - n_comps, n_genes - 1])[1]
+    return vectors[:, ::-1]
+
+
+def _iterated(
+    X: Any, mean: NDArray[np.float64], scale: NDArray[np.float64], *, n_comps: int, seed: int
+) -> NDArray[Any]:
+    """Leading right singular vectors (genes, G) of the z-scores, without their covariance."""
+    from sklearn.decomposition import PCA
+
     dtype = np.result_type(X.dtype, np.float32)
-    if not is_sparse(X):
-        return ((X - mean.astype(dtype)) / scale.astype(dtype)).astype(dtype, copy=False)
-    data = (X.data / scale[X.indices]).astype(dtype)
-    return sparse.csr_matrix((data, X.indices, X.indptr), shape=X.shape)
+    if is_sparse(X):
+        # only divided: PCA centres sparse values without making them dense
+        data = (X.data / scale[X.indices]).astype(dtype)
+        scaled = sparse.csr_matrix((data, X.indices, X.indptr), shape=X.shape)
+    else:
+        scaled = (X - mean.astype(dtype)) / scale.astype(dtype)
+    pca = PCA(n_comps, svd_solver="arpack", copy=False, random_state=seed).fit(scaled)
+    loadings: NDArray[Any] = pca.components_.T
+    return loadings

@@ -1,3 +1,6 @@
 from __future__ import annotations
 
-__all__: list[str] = []
+from ._slices import slices
+from ._volume import volume
+
+__all__ = ["slices", "volume"]

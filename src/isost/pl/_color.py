@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+
+__all__ = ["MISSING", "Classes", "Limit", "Numbers", "Palette", "field", "limits", "percentile_or_number", "values_of"]
+
+MISSING = "#b0b0b0"
+Limit: TypeAlias = "float | str | None"
+Palette: TypeAlias = "str | Sequence[str] | Mapping[str, str] | None"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A quantity to shade by: `values` (n,), NaN where unknown."""
+
+    name: str
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Categories to paint by: `codes` (n,) into `categories`, -1 where unknown; one colour for each category."""
+
+    name: str
+    codes: NDArray[np.intp]
+    categories: list[str]
+    colors: list[str]
+
+    def color_of(self, code: int) -> str:
+        """Colour of a code, grey for -1."""
+        return MISSING if code < 0 else self.colors[code]
+
+
+def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
+    """Take a column of `obs` or, if there is none of that name, the expression of a gene (X or a layer)."""
+    if color in adata.obs:
+        column: pd.Series = adata.obs[color].reset_index(drop=True)
+        return column
+    if color not in adata.var_names:
+        _raise_unknown(adata, color)
+    if layer is not None and layer not in adata.layers:
+        msg = f"no layer {layer!r}; there are {sorted(map(str, adata.layers))}, and layer=None takes X"
+        raise KeyError(msg)
+    chosen = adata[:, color]
+    matrix = chosen.X if layer is None else chosen.layers[layer]
+    dense = matrix.toarray() if hasattr(matrix, "toarray") else matrix
+    return pd.Series(np.asarray(dense, dtype=np.float64).ravel(), name=color)
+
+
+def _raise_unknown(adata: AnnData, color: str) -> None:
+    names = [*map(str, adata.obs.columns), *map(str, adata.var_names)]
+    by_lower = {name.lower(): name for name in names}  # genes are misspelt in case more often than in letters
+    near = [by_lower[name] for name in get_close_matches(color.lower(), list(by_lower), n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see adata.var_names and adata.obs.columns"
+    msg = f"color={color!r} is neither a gene in var_names nor a column of obs; {hint}"
+    raise KeyError(msg)
+
+
+def field(values: pd.Series, *, name: str, uns: Mapping[str, object], palette: Palette) -> Numbers | Classes:
+    """Keep numbers as they are; give strings, booleans and categories their colours."""
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        return Numbers(name, values.to_numpy(dtype=np.float64, na_value=np.nan))
+    classes = pd.Categorical(values)
+    categories = [str(category) for category in classes.categories]
+    codes = np.asarray(classes.codes, dtype=np.intp)
+    return Classes(
+        name, codes, categories, _class_colors(categories, stored=uns.get(f"{name}_colors"), palette=palette)
+    )
+
+
+def _class_colors(categories: list[str], *, stored: object, palette: Palette) -> list[str]:
+    if palette is None and isinstance(stored, list | tuple | np.ndarray) and len(stored) >= len(categories):
+        return [to_hex(color) for color in stored[: len(categories)]]
+    if palette is None:
+        return _default_colors(len(categories))
+    if isinstance(palette, str):
+        sampled = colormaps[palette].resampled(max(len(categories), 1))
+        return [to_hex(sampled(i)) for i in range(len(categories))]
+    if isinstance(palette, Mapping):
+        return [to_hex(palette.get(category, MISSING)) for category in categories]
+    if len(palette) < len(categories):
+        msg = f"palette has {len(palette)} colours for {len(categories)} categories; give one for each or palette=None"
+        raise ValueError(msg)
+    return [to_hex(color) for color in palette[: len(categories)]]
+
+
+def _default_colors(n: int) -> list[str]:
+    # scanpy's own, so that a cell type has the same colour here as in sc.pl.embedding
+    from scanpy.plotting import palettes
+
+    for known in (palettes.default_20, palettes.default_28, palettes.default_102):
+        if n <= len(known):
+            return list(known[:n])
+    return [palettes.default_102[i % 102] for i in range(n)]
+
+
+def percentile_or_number(limit: float | str, values: NDArray[np.float64], *, what: str) -> float:
+    """Turn a limit into a number: ``"p99"`` is the 99th percentile of the known values."""
+    if not isinstance(limit, str):
+        return float(limit)
+    try:
+        percentile = float(limit.removeprefix("p"))
+    except ValueError:
+        percentile = -1.0
+    if not (limit.startswith("p") and 0 <= percentile <= 100):
+        msg = f"{what}={limit!r} is neither a number nor a percentile like 'p99'"
+        raise ValueError(msg)
+    return float(np.nanpercentile(values, percentile))
+
+
+def limits(values: NDArray[np.float64], *, vmin: Limit, vmax: Limit) -> tuple[float, float]:
+    """Find the ends of the colour scale; a percentile that leaves no range (a rare gene) gives way to the extremes."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return 0.0, 1.0
+    low = float(known.min()) if vmin is None else percentile_or_number(vmin, known, what="vmin")
+    high = float(known.max()) if vmax is None else percentile_or_number(vmax, known, what="vmax")
+    if high <= low and isinstance(vmax, str):
+        high = float(known.max())
+    return (low, high) if high > low else (low, low + 1.0)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from .. import _keys
+from .._logging import logger
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    Pooling = Literal["mean", "max", "majority"]
+
+__all__ = ["Voxels", "coarsened", "groups_of", "pooled", "surface_of", "voxels_of"]
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """Where the voxels of a volume lie.
+
+    Attributes
+    ----------
+    index
+        Integer indices (n, 3).
+    density
+        Expected cells in each voxel (n,).
+    origin
+        Corner of voxel (0, 0, 0), input units (3,).
+    size
+        Edge of a voxel, input units.
+    """
+
+    index: NDArray[np.int64]
+    density: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    size: float
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """Voxel centres (n, 3), input units."""
+        return np.asarray(self.origin + (self.index + 0.5) * self.size, dtype=np.float64)
+
+    @property
+    def shape(self) -> NDArray[np.int64]:
+        """Number of voxels in x, y, z from voxel (0, 0, 0) to the last occupied one."""
+        return np.asarray(self.index.max(axis=0) + 1, dtype=np.int64)
+
+    @property
+    def extent(self) -> NDArray[np.float64]:
+        """Width in x, y, z of the box from the origin to the last occupied voxel, input units."""
+        return np.asarray(self.shape * self.size, dtype=np.float64)
+
+
+def voxels_of(volume: AnnData) -> Voxels:
+    """Read a volume's grid; an AnnData without one is not a volume."""
+    grid = volume.uns.get(_keys.UNS, {}).get("grid")
+    if grid is None or _keys.VOXEL not in volume.obsm or _keys.DENSITY not in volume.obs:
+        msg = (
+            "this AnnData is no volume: uns['isost']['grid'], obsm['voxel'] and obs['density'] are needed; "
+            "make one by isost.tl.reconstruct"
+        )
+        raise KeyError(msg)
+    if not volume.n_obs:
+        msg = "the volume has no voxels"
+        raise ValueError(msg)
+    index = np.asarray(volume.obsm[_keys.VOXEL], dtype=np.int64)
+    density = volume.obs[_keys.DENSITY].to_numpy(dtype=np.float64)
+    return Voxels(index, density, np.asarray(grid["origin"], np.float64), float(grid["voxel_size"]))
+
+
+def groups_of(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Find the distinct rows (m, d) of `index` (n, d), and for each row which of them it is (n,)."""
+    shape = tuple(index.max(axis=0) + 1)
+    flat, group = np.unique(np.ravel_multi_index(tuple(index.T), shape), return_inverse=True)
+    return np.stack(np.unravel_index(flat, shape), axis=1).astype(np.int64), group
+
+
+def pooled(
+    values: NDArray[np.float64], group: NDArray[np.intp], *, weights: NDArray[np.float64], how: Pooling
+) -> NDArray[np.float64]:
+    """Pool values (n,) into groups (m,): weighted mean, largest, or the code of the largest weight; NaN if none."""
+    m = int(group.max()) + 1
+    known = np.isfinite(values) & (values >= 0 if how == "majority" else True)
+    values, group, weights = values[known], group[known], weights[known]
+    out = np.full(m, np.nan)
+    if not len(values):
+        return out
+    if how == "max":
+        np.fmax.at(out, group, values)
+    elif how == "mean":
+        total = np.bincount(group, weights, m)
+        np.divide(np.bincount(group, weights * values, m), total, out=out, where=total > 0)
+    else:
+        n_codes = int(values.max()) + 1
+        votes = np.bincount(group * n_codes + values.astype(np.intp), weights, m * n_codes).reshape(m, n_codes)
+        out = np.where(votes.any(axis=1), votes.argmax(axis=1).astype(np.float64), np.nan)
+    return out
+
+
+def coarsened(voxels: Voxels, *, at_most: int) -> tuple[Voxels, NDArray[np.intp]]:
+    """Merge blocks of f×f×f voxels, f the smallest that leaves at most `at_most`; also each voxel's block (n,).
+
+    Merging, unlike leaving voxels out, keeps every region at its mean and the tissue without holes.
+    """
+    factor = 1
+    index, group = groups_of(voxels.index)
+    while len(index) > at_most and factor < voxels.shape.max():
+        factor += 1
+        index, group = groups_of(voxels.index // factor)
+    if factor > 1:
+        logger.info(
+            "%d voxels are drawn as %d blocks of %d×%d×%d", len(voxels.index), len(index), factor, factor, factor
+        )
+    density = np.bincount(group, voxels.density, len(index)).astype(np.float64)
+    return Voxels(index, density, voxels.origin, voxels.size * factor), group
+
+
+def surface_of(index: NDArray[np.int64], levels: NDArray[np.intp], *, nested: bool) -> NDArray[np.bool_]:
+    """Find the voxels (n,) with a face towards another level (n,) or towards no voxel at all.
+
+    `nested` levels enclose one another, as those of a quantity do: only a face towards a lower level counts.
+    """
+    grid = np.full(tuple(index.max(axis=0) + 3), -2, dtype=np.intp)  # -1 is the level of what is unknown
+    inner = index + 1
+    grid[tuple(inner.T)] = levels
+    on_surface = np.zeros(len(index), dtype=bool)
+    for step in (*np.eye(3, dtype=np.int64), *-np.eye(3, dtype=np.int64)):
+        beyond = grid[tuple((inner + step).T)]
+        on_surface |= beyond < levels if nested else beyond != levels
+    return on_surface

@@ -1,0 +1,215 @@
+"""The command `isost`: what the package does most, from a shell."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import isost
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+
+__all__ = ["app", "main"]
+
+# In docstrings below, \b tells click to keep the lines of a paragraph as they are.
+
+app = typer.Typer(
+    name="isost",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random: the same seed gives the same result.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where to train, such as cpu or cuda. Default: a GPU if there is one.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from, not only what it says.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step, its time and what it wrote.")]
+
+_SUFFIXES = (".h5ad", ".zarr")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"isost {isost.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def isost_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """Turn registered 2D sections of spatial transcriptomics into a 3D volume.
+
+    \b
+    See what it does, on a synthetic organ (a minute or so):
+        isost demo
+    A volume from one file for each section:
+        isost reconstruct s1.h5ad s2.h5ad s3.h5ad --z 0 --z 50 --z 100 -o volume.h5ad
+    """  # noqa: D301
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write to; made if need be.")] = Path("demo"),
+    seed: Seed = 0,
+    device: Device = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Reconstruct a synthetic organ and draw it."""
+    with _errors_in_a_line(debug=debug):
+        _talk(verbose)
+        _demo(out, seed=seed, device=device)
+
+
+@app.command()
+def reconstruct(
+    sections: Annotated[
+        list[Path],
+        typer.Argument(help="One .h5ad or .zarr for each section, a folder of them, or one with all sections."),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Volume to write: .h5ad or .zarr.")],
+    z: Annotated[
+        list[float] | None, typer.Option(help="Depth of a section, in the unit of x and y; once for each, in order.")
+    ] = None,
+    z_key: Annotated[str, typer.Option(help="Column of obs with the depth, if not given by --z.")] = "z",
+    spatial_key: Annotated[
+        str, typer.Option(help="Key of obsm with x and y, and z if it has a third column.")
+    ] = "spatial",
+    section_key: Annotated[
+        str, typer.Option(help="Column of obs that names the section, in a file with several.")
+    ] = "section",
+    layer: Annotated[str | None, typer.Option(help="Layer with the expression. Default: X.")] = None,
+    log1p: Annotated[bool, typer.Option(help="Take log(1 + x) first, for expression that is not logged yet.")] = False,
+    voxel_size: Annotated[
+        float | None, typer.Option(help="Edge of a voxel, in the unit of x and y. Default: by the cells' spacing.")
+    ] = None,
+    gene: Annotated[list[str] | None, typer.Option(help="Gene to write, once for each. Default: all genes.")] = None,
+    model_out: Annotated[Path | None, typer.Option(help="Folder to save the trained model in.")] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Reconstruct a volume from your sections.
+
+    Trains on the sections and writes one AnnData with a row for each voxel. Expression is expected normalised
+    and logged (or say --log1p); positions registered, all in one unit.
+
+    \b
+    Depths from obs["z"] of each file, voxels of 20 (µm, if that is the unit of x and y):
+        isost reconstruct s1.h5ad s2.h5ad s3.h5ad --voxel-size 20 -o volume.zarr
+    One file with all sections, named by obs["slice"]:
+        isost reconstruct brain.h5ad --section-key slice --z-key depth -o volume.h5ad
+    Two genes only, and keep the model:
+        isost reconstruct sections/ --gene Gad1 --gene Slc17a6 --model-out model -o volume.h5ad
+    """  # noqa: D301
+    with _errors_in_a_line(debug=debug):
+        _talk(verbose)
+        if out.suffix not in _SUFFIXES:  # said before the training, not after it
+            msg = f"--out {out} must end in {' or '.join(_SUFFIXES)}"
+            raise ValueError(msg)
+        with _stage("sections"):
+            adatas = isost.io.read_sections(sections[0] if len(sections) == 1 else sections, section_key=section_key)
+            if log1p:
+                _log1p(adatas, layer=layer)
+            stack = isost.pp.slice_stack(
+                adatas, spatial_key=spatial_key, z_key=z_key, z=z or None, section_key=section_key, layer=layer
+            )
+        with _stage("model"):
+            model = isost.tl.fit(stack, seed=seed, device=device)
+        if model_out is not None:
+            model.save(model_out)
+        with _stage("volume"):
+            volume = isost.tl.reconstruct(stack, model=model, voxel_size=voxel_size, genes=gene or None)
+            isost.io.write(volume, out)
+        _say_what_was_made(volume, [out] if model_out is None else [out, model_out])
+
+
+def _demo(out: Path, *, seed: int, device: str | None) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    with _stage("sections"):
+        sections = isost.datasets.organ(seed=seed)
+        stack = isost.pp.slice_stack(sections)
+    with _stage("model"):
+        model = isost.tl.fit(stack, seed=seed, device=device)
+    with _stage("volume"):
+        volume = isost.tl.reconstruct(stack, model=model)
+        isost.io.write(volume, out / "volume.h5ad")
+    with _stage("pictures"):
+        kinds = sections[0].var["kind"]
+        gene = str(kinds.index[kinds == "marker"][0])
+        depths = sorted(float(section.obs["z"].iloc[0]) for section in sections)
+        between = isost.tl.section(stack, model=model, z=sum(depths[2:4]) / 2, seed=seed)
+        panels: Any = isost.pl.slices(stack, generated=between, color=gene, unit="µm", ncols=4, show=False)
+        panels[0].figure.savefig(out / "slices.png", dpi=150)
+        picture: Any = isost.pl.volume(volume, color=gene, unit="µm", show=False)
+        picture.savefig(out / "volume.png", dpi=150)
+        page: Any = isost.pl.volume(volume, color=gene, unit="µm", backend="plotly", show=False)
+        page.write_html(out / "volume.html", include_plotlyjs=True)
+    _say_what_was_made(volume, [out / name for name in ("volume.h5ad", "volume.png", "slices.png", "volume.html")])
+
+
+def _say_what_was_made(volume: AnnData, paths: list[Path]) -> None:
+    size = float(volume.uns["isost"]["grid"]["voxel_size"])
+    typer.echo(f"{volume.n_obs:,} voxels of edge {size:.4g}, {volume.n_vars:,} genes. Written:")
+    for path in paths:
+        typer.echo(f"  {path}")
+
+
+def _talk(verbose: bool) -> None:
+    if verbose:
+        isost.settings.verbosity = "INFO"
+    isost.settings.progress = sys.stderr.isatty()
+
+
+def _log1p(adatas: dict[str, AnnData], *, layer: str | None) -> None:
+    import scanpy as sc
+
+    for name, adata in adatas.items():
+        if layer is not None and layer not in adata.layers:
+            msg = f"section {name!r} has no layer {layer!r}; there are {sorted(map(str, adata.layers))}"
+            raise KeyError(msg)
+        sc.pp.log1p(adata, layer=layer)
+
+
+@contextmanager
+def _stage(what: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    typer.echo(f"{what:<10}{time.perf_counter() - start:8.1f} s")
+
+
+@contextmanager
+def _errors_in_a_line(*, debug: bool) -> Iterator[None]:
+    """Say what is wrong with the input in one line and exit with 1; anything else is a bug and keeps its traceback."""
+    try:
+        yield
+    except (KeyError, ValueError, OSError) as error:
+        if debug:
+            raise
+        # str of a KeyError is quoted
+        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        typer.echo(f"isost: {' '.join(message.split())} (--debug shows where)", err=True)
+        raise typer.Exit(1) from None

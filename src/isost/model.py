@@ -1,1 +1,236 @@
+"""What a trained model is: two drifts, the normalisation they live in, and how to save and load them."""
+
 from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from ._normalization import Normalization
+from .nn import Drift
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["IsoST", "ModelSettings"]
+
+_WEIGHTS, _NUMBERS = "weights.safetensors", "model.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Hyper-parameters of a model, and what was chosen from the sections it was fitted to.
+
+    Attributes
+    ----------
+    objective
+        What the drifts were trained on.
+    n_comps
+        Principal components G.
+    hidden_dim, n_heads, unet_depth, n_neighbors
+        Of both networks, see `isost.nn.Drift`.
+    planar
+        Whether all cells of a frame keep one depth.
+    dual
+        Whether there is a backward drift too.
+    delta_z
+        Wanted length of a step, state units: the median gap is 0.1.
+    sigma
+        Noise of x, y, z and of every component, state units per root of z.
+    n_cells
+        Cells that the expected expression is smoothed over.
+    expression_shift
+        How far a cell's expression follows its surroundings, β in [0, 1].
+    seed
+        Seed that the model was fitted with.
+    """
+
+    objective: Literal["bridge", "trajectory"] = "bridge"
+    n_comps: int
+    hidden_dim: int = 128
+    n_heads: int = 1
+    unet_depth: int = 2
+    n_neighbors: int = 5
+    planar: bool = True
+    dual: bool = True
+    delta_z: float = 0.02
+    sigma: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    n_cells: int = 30
+    expression_shift: float = 0.0
+    seed: int = 0
+
+    def drift(self) -> Drift:
+        """Fresh networks of one direction, with weights drawn from torch's global generator."""
+        return Drift(
+            self.n_comps,
+            hidden_dim=self.hidden_dim,
+            n_heads=self.n_heads,
+            unet_depth=self.unet_depth,
+            n_neighbors=self.n_neighbors,
+            planar=self.planar,
+        )
+
+
+class IsoST:
+    """A trained model: the drifts of both directions and the normalisation of the sections they were fitted to.
+
+    Made by :func:`isost.tl.fit`; used by :func:`isost.tl.reconstruct` and :func:`isost.tl.section`.
+
+    Attributes
+    ----------
+    settings
+        Hyper-parameters.
+    forward, backward
+        Drifts du/dz that carry a section's cells up and down; `backward` is None when not `settings.dual`.
+    normalization
+        Between input units and the state.
+    genes
+        Names of the genes, in the order of the stack.
+    cell_variance
+        Variance of a cell's components about their expectation, (G,), state units.
+    history
+        One row an epoch: epoch, phase, loss and its parts.
+    """
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        forward: Drift,
+        backward: Drift | None,
+        *,
+        normalization: Normalization,
+        genes: Sequence[str],
+        cell_variance: NDArray[np.floating],
+        history: pd.DataFrame | None = None,
+    ) -> None:
+        self.settings = settings
+        self.forward = forward
+        self.backward = backward
+        self.normalization = normalization
+        self.genes = list(genes)
+        self.cell_variance = np.asarray(cell_variance, dtype=np.float64)
+        self.history = pd.DataFrame() if history is None else history
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return (
+            f"IsoST(objective={s.objective!r}, n_comps={s.n_comps}, hidden_dim={s.hidden_dim}, "
+            f"{len(self.genes)} genes, {len(self.history)} epochs)"
+        )
+
+    @property
+    def drifts(self) -> dict[str, Drift]:
+        """The drifts by direction."""
+        return {"forward": self.forward} | ({} if self.backward is None else {"backward": self.backward})
+
+    @property
+    def sigma(self) -> torch.Tensor | None:
+        """Noise of each dimension (3 + G,), or None when there is none."""
+        *space, expression = self.settings.sigma
+        if not any(self.settings.sigma):
+            return None
+        return torch.tensor([*space, *[expression] * self.settings.n_comps])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a folder: weights as safetensors, everything else as JSON.
+
+        The folder is made when missing. A model that was there is replaced; the JSON is written last and by renaming,
+        so that a folder that holds one holds a whole model.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            f"{direction}.{name}": value.detach().cpu().contiguous()
+            for direction, drift in self.drifts.items()
+            for name, value in drift.state_dict().items()
+        }
+        numbers = {
+            "isost": version("isost"),
+            "settings": asdict(self.settings),
+            "normalization": {key: value.tolist() for key, value in self.normalization.to_dict().items()},
+            "genes": self.genes,
+            "cell_variance": self.cell_variance.tolist(),
+            "history": self.history.to_dict(orient="list"),
+        }
+        (folder / _NUMBERS).unlink(missing_ok=True)
+        save_file(tensors, folder / f"{_WEIGHTS}.part")
+        (folder / f"{_WEIGHTS}.part").replace(folder / _WEIGHTS)
+        (folder / f"{_NUMBERS}.part").write_text(json.dumps(numbers), encoding="utf-8")
+        (folder / f"{_NUMBERS}.part").replace(folder / _NUMBERS)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> IsoST:
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path
+            The folder.
+        device
+            Where the networks go.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no whole model.
+        ValueError
+            If its files do not belong to a model of this version.
+        """
+        folder = Path(path)
+        for name in (_NUMBERS, _WEIGHTS):
+            if not (folder / name).is_file():
+                msg = f"{folder} holds no model: {name} is missing; a model is a folder written by IsoST.save"
+                raise FileNotFoundError(msg)
+        numbers = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        settings = _settings(numbers, folder)
+        tensors = load_file(folder / _WEIGHTS, device=str(device))
+        drifts: dict[str, Drift] = {}
+        for direction in ("forward", "backward") if settings.dual else ("forward",):
+            with torch.device("meta"):
+                drifts[direction] = settings.drift()
+            prefix = f"{direction}."
+            own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+            try:
+                drifts[direction].load_state_dict(own, assign=True)
+            except RuntimeError as error:
+                msg = f"{folder / _WEIGHTS} does not fit the settings in {_NUMBERS}: {error}"
+                raise ValueError(msg) from error
+            drifts[direction].eval()
+        return cls(
+            settings,
+            drifts["forward"],
+            drifts.get("backward"),
+            normalization=Normalization.from_dict(numbers["normalization"]),
+            genes=numbers["genes"],
+            cell_variance=numbers["cell_variance"],
+            history=pd.DataFrame(numbers["history"]),
+        )
+
+
+def _settings(numbers: dict[str, Any], folder: Path) -> ModelSettings:
+    known = {f.name for f in fields(ModelSettings)}
+    given = dict(numbers.get("settings", {}))
+    if "n_comps" not in given or not set(given) <= known:
+        msg = (
+            f"{folder / _NUMBERS} was written by isost {numbers.get('isost', 'of an unknown version')} and has "
+            f"settings that this version does not know: {sorted(set(given) - known) or 'none at all'}"
+        )
+        raise ValueError(msg)
+    if "sigma" in given:
+        given["sigma"] = tuple(given["sigma"])
+    return ModelSettings(**given)

@@ -117,7 +117,10 @@ class Paths:
         return state, drift
 
     def take(self, rows: Sequence[Tensor], *, at_least: int) -> Paths:
-        """Paths of some cells of each block, given by their rows in it; blocks left with fewer cells are dropped."""
+        """Paths of some cells of each block, given by their rows in it.
+
+        Blocks left with fewer than `at_least` cells are dropped; at least one must stay.
+        """
         kept = [block for block, part in enumerate(rows) if len(part) >= at_least]
         first = np.concatenate([[0], np.cumsum(self.sizes)])
         cells = torch.cat([rows[block] + int(first[block]) for block in kept])
@@ -187,15 +190,19 @@ def section_paths(
         nodes = np.zeros((_NODES, *expression[own].shape), np.float32)
         if expression_shift:
             base = fields[own](positions[own]).mean
-            for node, t in zip(nodes, np.linspace(0, 1, _NODES), strict=True):
+            for node, t in zip(nodes[1:], np.linspace(0, 1, _NODES)[1:], strict=True):  # nothing changed yet at 0
                 place = positions[own] + _hermite(t, displacement, leaving, arriving)[0]
                 mean = (1 - t) * fields[own](place).mean + t * fields[other](place).mean
                 node[:] = expression_shift * (mean - base)
         return Paths(
-            *map(
-                _float32,
-                (positions[own], displacement, leaving, arriving, expression[own], nodes, [depths[own]], [gap]),
-            ),
+            start=_float32(positions[own]),
+            displacement=_float32(displacement),
+            leaving=_float32(leaving),
+            arriving=_float32(arriving),
+            expression=_float32(expression[own]),
+            change=_float32(nodes),
+            depth=_float32([depths[own]]),
+            gap=_float32([gap]),
             sizes=(len(landed),),
         )
 

@@ -1,0 +1,8 @@
+"""Between the sections: cells carried to any depth, and the expression expected there. No AnnData."""
+
+from __future__ import annotations
+
+from ._carry import Carried, carry_sections, locate
+from ._expectation import Expectation, cell_variance
+
+__all__ = ["Carried", "Expectation", "carry_sections", "cell_variance", "locate"]

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from isost.sde import GaussianNoise, depth_grid, walk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from isost.model import IsoST
+
+__all__ = ["Carried", "carry_sections", "locate"]
+
+_MOST_POINTS = 65_536  # that walk together: bounds memory; noise and graphs do not depend on it
+
+
+class Place(NamedTuple):
+    """Where a depth lies in the stack."""
+
+    gap: int  # between sections gap and gap + 1
+    fraction: float  # of the gap, 0 at its lower section
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One section's cells, carried to a depth.
+
+    Attributes
+    ----------
+    target
+        Which of the depths asked for.
+    section
+        Section that the cells come from; all its cells are here, in its order.
+    state
+        Their states (n, 3 + G).
+    weight
+        Share of them that a section at this depth would have: 1 − t of the lower section, t of the upper one.
+    """
+
+    target: int
+    section: int
+    state: NDArray[np.float32]
+    weight: float
+
+
+def locate(depths: NDArray[np.floating], target: float) -> Place:
+    """Gap that holds a depth, and the fraction of it; a measured section is its gap's end, 0 or exactly 1."""
+    gap = int(np.clip(np.searchsorted(depths, target, side="right") - 1, 0, len(depths) - 2))
+    return Place(gap, float((target - depths[gap]) / (depths[gap + 1] - depths[gap])))
+
+
+def carry_sections(
+    model: IsoST,
+    states: Sequence[NDArray[np.floating]],
+    depths: NDArray[np.floating],
+    targets: NDArray[np.floating],
+    *,
+    seed: int,
+) -> Iterator[Carried]:
+    """Carry every section up and down through its gaps and hold it at the depths asked for.
+
+    Each gap is walked by the drift of its direction from the section that borders it, in steps no longer than the
+    model's, through all the depths asked for inside it. At a measured depth the section itself is returned.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    states
+        State (n_k, 3 + G) of each section, in order of depth.
+    depths
+        Depth of each section (K,), state units.
+    targets
+        Depths asked for, between the first and the last section, in any order.
+    seed
+        Seed of the noise.
+
+    Yields
+    ------
+    For every depth the section below and the one above, in no particular order; at a measured depth that section.
+    """
+    inside: dict[int, list[int]] = {}
+    for target, depth in enumerate(targets):
+        place = locate(depths, float(depth))
+        if place.fraction in (0.0, 1.0):
+            section = place.gap + int(place.fraction)
+            yield Carried(target, section, np.asarray(states[section], np.float32), 1.0)
+        else:
+            inside.setdefault(place.gap, []).append(target)
+    for direction in model.drifts:
+        for gaps in _chunks(inside, [len(state) for state in states], direction):
+            routes = [_route(gap, inside[gap], depths, targets, direction, model.settings.delta_z) for gap in gaps]
+            yield from _walked(model, direction, routes, states, depths, targets, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Route:
+    gap: int
+    section: int
+    grid: torch.Tensor  # depths of every step, that of the section first
+    stops: dict[int, list[int]]  # number of the step → targets at the depth it reaches
+
+
+def _route(
+    gap: int,
+    wanted: Sequence[int],
+    depths: NDArray[np.floating],
+    targets: NDArray[np.floating],
+    direction: str,
+    delta_z: float,
+) -> _Route:
+    """Lay out the steps through one gap, with a stop at every depth wanted."""
+    section = gap + (direction == "backward")
+    here = float(depths[section])
+    grids, stops, n_steps = [torch.tensor([here], dtype=torch.float64)], {}, 0
+    for depth in sorted({float(targets[i]) for i in wanted}, reverse=direction == "backward"):
+        leg = depth_grid(here, depth, delta_z)[1:]
+        grids.append(leg)
+        n_steps += len(leg)
+        stops[n_steps] = [i for i in wanted if float(targets[i]) == depth]
+        here = depth
+    return _Route(gap, section, torch.cat(grids), stops)
+
+
+def _walked(
+    model: IsoST,
+    direction: str,
+    routes: Sequence[_Route],
+    states: Sequence[NDArray[np.floating]],
+    depths: NDArray[np.floating],
+    targets: NDArray[np.floating],
+    *,
+    seed: int,
+) -> Iterator[Carried]:
+    drift, sigma = model.drifts[direction], model.sigma
+    device = next(drift.parameters()).device
+    with torch.inference_mode():
+        steps = walk(
+            drift,
+            [torch.as_tensor(np.asarray(states[route.section], np.float32), device=device) for route in routes],
+            [route.grid for route in routes],
+            sigma=None if sigma is None else sigma.to(device),
+            noise=None if sigma is None else GaussianNoise(seed),
+            # one stream of noise for each gap and direction, whatever walks beside it
+            block_ids=[2 * route.gap + (direction == "backward") for route in routes],
+        )
+        for step, moved in steps:
+            for block, state in moved.items():
+                route = routes[block]
+                for target in route.stops.get(step, ()):
+                    t = locate(depths, float(targets[target])).fraction
+                    share = t if direction == "backward" else 1 - t
+                    weight = share if model.settings.dual else 1.0
+                    yield Carried(target, route.section, state.cpu().numpy(), weight)
+
+
+def _chunks(gaps: dict[int, list[int]], sizes: Sequence[int], direction: str) -> Iterator[list[int]]:
+    """Gaps that walk together: as many as keep the number of points within bounds."""
+    chunk: list[int] = []
+    points = 0
+    for gap in sorted(gaps):
+        size = sizes[gap + (direction == "backward")]
+        if chunk and points + size > _MOST_POINTS:
+            yield chunk
+            chunk, points = [], 0
+        chunk.append(gap)
+        points += size
+    if chunk:
+        yield chunk

@@ -1,0 +1,289 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from isost._logging import logger, step
+from isost._settings import settings as session
+from isost.field import LocalLinear, choose_width
+from isost.generation import cell_variance
+from isost.model import IsoST, ModelSettings
+from isost.sde import step_count
+from isost.training import (
+    BridgeObjective,
+    LoopSettings,
+    TrajectoryObjective,
+    TrajectorySettings,
+    choose_expression_shift,
+    initialize_drift,
+    optimize,
+    section_displacements,
+    section_paths,
+)
+
+from ._inputs import Sections, as_device, warn_many_steps
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+
+    from isost.training import Objective
+
+__all__ = ["fit"]
+
+_PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
+_BRIDGE_STEPS = 300
+_LEADING_COMPS = 10  # hold what is spatial; the rest would only ask for a wider window
+_TRAJECTORY_EPOCHS = (100, 100, 100)
+
+
+def fit(
+    stack: AnnData,
+    *,
+    objective: Literal["bridge", "trajectory"] = "bridge",
+    epochs: int | Sequence[int] | None = None,
+    delta_z: float = 0.02,
+    sigma: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+    n_neighbors: int = 5,
+    hidden_dim: int = 128,
+    n_heads: int = 1,
+    unet_depth: int = 2,
+    dual: bool = True,
+    expression_shift: float | None = None,
+    n_cells: int | None = None,
+    batch_size: int = 2048,
+    optimizer: str = "NAdam",
+    lr: float | None = None,
+    weight_decay: float = 1e-8,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    progress: bool | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 50,
+    **trajectory_kws: Any,
+) -> IsoST:
+    """Learn how cells' positions and expression change with depth.
+
+    Two graph networks for each direction give the drift of the stochastic differential equation that carries a
+    section's cells through the gaps (isoST, bioRxiv 10.1101/2025.08.15.670472). Ctrl-C ends training early and returns
+    the model as it is.
+
+    Parameters
+    ----------
+    stack
+        What :func:`isost.pp.slice_stack` returned. It is not changed.
+    objective
+        ``"bridge"``: the drifts are regressed on the velocity of transport paths between the sections, without
+        simulation; minutes on a CPU. ``"trajectory"``: as published, each section is carried through the gap and
+        compared with the next one.
+    epochs
+        For the bridge one number, by default as many as make 300 steps. For the trajectory one to four: joint; shape,
+        expression; shape, expression, joint; joint, shape, expression, joint; by default (100, 100, 100).
+    delta_z
+        Wanted length of a step in z; the median gap is 0.1.
+    sigma
+        Noise of x, y, z and of every component, state units per root of z (x and y relative to the larger width). At
+        most 1e-4 in z keeps the cells of a frame at one depth.
+    n_neighbors, hidden_dim, n_heads, unet_depth
+        Neighbours in the graph, width of both networks, attention heads, poolings of the graph U-Net. The published
+        model has 5, 64, 1, 2.
+    dual
+        Learn both directions; with False only the forward one. The bridge always learns both.
+    expression_shift
+        How far a cell's expression follows its surroundings, β in [0, 1]; chosen by leaving out sections when None.
+    n_cells
+        Cells that the expected expression is smoothed over; chosen by cross-validation when None.
+    batch_size
+        Most cells of one section that one step sees; larger sections are cut into compact tiles of full density.
+    optimizer, lr, weight_decay
+        Of `torch.optim`; lr is 3e-3 (annealed) for the bridge and 1e-3 (constant) for the trajectory when None.
+    seed
+        Seed of weights, tiles and noise. Global random state is not touched.
+    device
+        Where to train; a GPU when None and there is one.
+    progress
+        Whether to show a progress bar; `isost.settings.progress` when None.
+    checkpoint_dir
+        Folder for a checkpoint every `checkpoint_every` epochs; training continues from the one it holds.
+    **trajectory_kws
+        For the trajectory: ``alpha``, ``stride``, ``freeze``, ``warm_up_rate``, ``beta_start_value``,
+        ``beta_end_value``, ``beta_start_iteration``, ``beta_n_iterations``, ``blur``, ``scaling``, ``checkpoint``.
+
+    Returns
+    -------
+    The model; `model.history` has a row an epoch.
+
+    Raises
+    ------
+    ValueError
+        If `stack` is no stack, or a setting is impossible.
+    FloatingPointError
+        If the loss is no longer finite.
+
+    Examples
+    --------
+    >>> model = isost.tl.fit(isost.pp.slice_stack(adatas))
+    """
+    sections = Sections(stack)
+    _check(objective, sigma=sigma, dual=dual, expression_shift=expression_shift, trajectory_kws=trajectory_kws)
+    _check_sizes(sections, n_neighbors=n_neighbors)
+    gaps = np.diff(sections.stack.depths)
+    warn_many_steps(sections.stack, n_steps=np.array([step_count(gap, delta_z) for gap in gaps]), what="steps")
+    random = np.random.default_rng(seed)
+    with step("fit") as notes:
+        n_cells = n_cells or _chosen_width(sections, random)
+        if expression_shift is None:
+            expression_shift = _chosen_shift(sections, n_cells, random) if objective == "bridge" else 0.0
+        settings = ModelSettings(
+            objective=objective,
+            n_comps=sections.stack.normalization.n_comps,
+            hidden_dim=hidden_dim,
+            n_heads=n_heads,
+            unet_depth=unet_depth,
+            n_neighbors=n_neighbors,
+            planar=sigma[2] <= _PLANAR_BELOW,
+            dual=dual,
+            delta_z=delta_z,
+            sigma=(float(sigma[0]), float(sigma[1]), float(sigma[2]), float(sigma[3])),
+            n_cells=n_cells,
+            expression_shift=expression_shift,
+            seed=seed,
+        )
+        model = _fresh_model(settings, stack, sections, as_device(device))
+        loop = LoopSettings(
+            epochs=epochs,
+            optimizer=optimizer,
+            lr=lr if lr is not None else 3e-3 if objective == "bridge" else 1e-3,
+            weight_decay=weight_decay,
+            anneal=objective == "bridge",
+            seed=seed,
+            progress=session.progress if progress is None else progress,
+            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+            checkpoint_every=checkpoint_every,
+        )
+        task: Objective
+        if objective == "bridge":
+            task = _bridge(model, sections, batch_size=batch_size)
+            if epochs is None:
+                loop = dataclasses.replace(loop, epochs=-(-_BRIDGE_STEPS // len(task.batches())))
+        else:
+            task = _trajectory(model, sections, batch_size=batch_size, **trajectory_kws)
+            loop = dataclasses.replace(loop, epochs=_TRAJECTORY_EPOCHS if epochs is None else epochs)
+        history = optimize(task, model.forward, model.backward, settings=loop)
+        model.history = pd.DataFrame(history)
+        for drift in model.drifts.values():
+            drift.eval()
+        notes.append(
+            f"objective {objective!r}, {len(history)} epochs, expression smoothed over {n_cells} cells, "
+            f"expression_shift {expression_shift:g}"
+        )
+    return model
+
+
+def _check(
+    objective: str,
+    *,
+    sigma: Sequence[float],
+    dual: bool,
+    expression_shift: float | None,
+    trajectory_kws: dict[str, Any],
+) -> None:
+    if objective not in ("bridge", "trajectory"):
+        msg = f"objective={objective!r} is unknown; choose 'bridge' or 'trajectory'"
+        raise ValueError(msg)
+    if len(sigma) != 4 or min(sigma) < 0:
+        msg = f"sigma must be four numbers, of x, y, z and expression, none negative, got {tuple(sigma)}"
+        raise ValueError(msg)
+    if expression_shift is not None and not 0 <= expression_shift <= 1:
+        msg = f"expression_shift must lie in [0, 1], got {expression_shift}"
+        raise ValueError(msg)
+    if objective == "bridge" and not dual:
+        msg = "the bridge learns both directions: leave dual=True, or choose objective='trajectory'"
+        raise ValueError(msg)
+    if objective == "bridge" and sigma[2] > _PLANAR_BELOW:
+        msg = f"the bridge keeps the cells of a frame at one depth: sigma of z must be 0, got {sigma[2]}"
+        raise ValueError(msg)
+    known = {field.name for field in dataclasses.fields(TrajectorySettings)}
+    if trajectory_kws if objective == "bridge" else set(trajectory_kws) - known:
+        msg = f"fit does not know {sorted(trajectory_kws)} for objective={objective!r}"
+        raise TypeError(msg)
+
+
+def _check_sizes(sections: Sections, *, n_neighbors: int) -> None:
+    for name, positions in zip(sections.stack.names, sections.positions, strict=True):
+        if len(positions) <= n_neighbors:
+            msg = (
+                f"section {name!r} has {len(positions)} cells, too few for n_neighbors={n_neighbors}: "
+                f"leave it out, or choose fewer neighbours"
+            )
+            raise ValueError(msg)
+
+
+def _chosen_width(sections: Sections, random: np.random.Generator) -> int:
+    leading = [values[:, :_LEADING_COMPS] * sections.component_scale[:_LEADING_COMPS] for values in sections.expression]
+    return choose_width(sections.positions, leading, sections.stack.depths, generator=random)
+
+
+def _chosen_shift(sections: Sections, n_cells: int, random: np.random.Generator) -> float:
+    raw = [values * sections.component_scale for values in sections.expression]
+    return choose_expression_shift(sections.positions, raw, sections.stack.depths, n_cells=n_cells, generator=random)
+
+
+def _fresh_model(settings: ModelSettings, stack: AnnData, sections: Sections, device: torch.device) -> IsoST:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        forward = settings.drift()
+        backward = settings.drift() if settings.dual else None
+    return IsoST(
+        settings,
+        forward.to(device),
+        None if backward is None else backward.to(device),
+        normalization=sections.stack.normalization,
+        genes=list(stack.var_names),
+        cell_variance=cell_variance(sections.positions, sections.expression, n_cells=settings.n_cells),
+    )
+
+
+def _bridge(model: IsoST, sections: Sections, *, batch_size: int) -> BridgeObjective:
+    fields = [
+        LocalLinear(positions, values, n_cells=model.settings.n_cells)
+        for positions, values in zip(sections.positions, sections.expression, strict=True)
+    ]
+    device = next(model.forward.parameters()).device
+    with step("transport between sections"):
+        paths = section_paths(
+            sections.positions,
+            sections.expression,
+            sections.stack.depths,
+            fields=fields,
+            displacements=section_displacements(sections.positions),
+            expression_shift=model.settings.expression_shift,
+        )
+    forward, backward = (direction.to(device) for direction in paths)
+    for drift, direction in zip(model.drifts.values(), (forward, backward), strict=True):
+        initialize_drift(drift, direction)
+    task = BridgeObjective(forward, backward, batch_size=batch_size, at_least=model.settings.n_neighbors + 1)
+    if not task.moves_expression:
+        logger.info("expression_shift is 0: cells keep their own expression, and the expression drift stays at zero")
+    return task
+
+
+def _trajectory(model: IsoST, sections: Sections, *, batch_size: int, **kws: Any) -> TrajectoryObjective:
+    device = next(model.forward.parameters()).device
+    settings = TrajectorySettings(
+        delta_z=model.settings.delta_z,
+        sigma=model.settings.sigma,
+        dual=model.settings.dual,
+        batch_size=batch_size,
+        min_cells=model.settings.n_neighbors + 1,
+        **kws,
+    )
+    states = [torch.as_tensor(state, device=device) for state in sections.states]
+    return TrajectoryObjective(states, torch.as_tensor(sections.stack.depths), settings=settings)

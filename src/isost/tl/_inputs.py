@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+
+from isost._keys import STATE, UNS
+from isost.generation import Expectation
+from isost.pp import Stack, slice_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from isost.model import IsoST
+
+__all__ = ["Sections", "as_device", "as_stack", "check_fits", "warn_many_steps"]
+
+_MANY_STEPS = 1000
+
+
+def as_stack(
+    adatas: AnnData | Sequence[AnnData] | Mapping[str, AnnData], stack_kws: Mapping[str, Any] | None
+) -> AnnData:
+    """Return the stack itself, or prepare sections as one."""
+    is_stack = isinstance(adatas, AnnData) and STATE in adatas.obsm and UNS in adatas.uns
+    if is_stack and stack_kws:
+        msg = f"stack_kws={dict(stack_kws)!r} has no effect on a stack that is already prepared; pass the sections"
+        raise ValueError(msg)
+    return adatas if is_stack else slice_stack(adatas, **(stack_kws or {}))
+
+
+class Sections:
+    """A stack's arrays, one entry a section, as the layers below take them.
+
+    Attributes
+    ----------
+    stack
+        Names, depths and normalisation.
+    states
+        State (n_k, 3 + G) of each section.
+    positions
+        Places x, y (n_k, 2) in state units, float64.
+    expression
+        Principal components (n_k, G), state units.
+    """
+
+    def __init__(self, adata: AnnData) -> None:
+        self.stack = Stack.from_anndata(adata)
+        self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
+        self.positions: list[NDArray[np.float64]] = [state[:, :2].astype(np.float64) for state in self.states]
+        self.expression = [state[:, 3:] for state in self.states]
+
+    @property
+    def component_scale(self) -> NDArray[np.float64]:
+        """Range of every principal component: what one state unit of it is."""
+        return self.stack.normalization.scale[3:]
+
+    def expectation(self, model: IsoST) -> Expectation:
+        """Make the estimate of the expected expression between the sections, as this model has it."""
+        return Expectation(
+            self.positions, self.expression, n_cells=model.settings.n_cells, cell_variance=model.cell_variance
+        )
+
+
+def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:
+    """Raise ValueError unless the model was fitted to sections normalised as these."""
+    again = "call isost.tl.fit on this stack, or pass the stack that the model was fitted to"
+    if model.genes != list(adata.var_names):
+        msg = f"the model knows {len(model.genes)} genes and this stack has {adata.n_vars}, or others; {again}"
+        raise ValueError(msg)
+    same = stack.normalization.minimum.shape == model.normalization.minimum.shape and all(
+        np.allclose(mine, theirs, rtol=1e-6)
+        for mine, theirs in (
+            (stack.normalization.minimum, model.normalization.minimum),
+            (stack.normalization.scale, model.normalization.scale),
+        )
+    )
+    if not same:
+        msg = f"the model was fitted to sections with another normalisation; {again}"
+        raise ValueError(msg)
+
+
+def warn_many_steps(stack: Stack, *, n_steps: NDArray[np.integer], what: str) -> None:
+    """Warn when a gap takes thousands of steps: z is then usually in another unit than it should be."""
+    if n_steps.max() < _MANY_STEPS:
+        return
+    k = int(n_steps.argmax())
+    width = stack.normalization.scale[0]
+    msg = (
+        f"the gap between sections {stack.names[k]!r} (z = {stack.z[k]:g}) and {stack.names[k + 1]!r} "
+        f"(z = {stack.z[k + 1]:g}) takes {n_steps[k]:,} {what}: sections are {width:g} wide in x and y, so look "
+        f"whether z is in the same unit, and give it by slice_stack(z=...) otherwise"
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)
+
+
+def as_device(device: str | torch.device | None) -> torch.device:
+    """Return the device named, or a GPU where there is one, else the CPU."""
+    return torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")

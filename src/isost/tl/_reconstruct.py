@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost import _keys as keys
+from isost._logging import logger, step
+from isost._normalization import DEPTH, EXPRESSION, SPACE
+from isost.generation import carry_sections, locate
+from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel_size
+
+from ._fit import fit
+from ._inputs import Sections, as_stack, check_fits, warn_many_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from isost.model import IsoST
+    from isost.pp import Stack
+    from isost.volume import Voxels
+
+__all__ = ["reconstruct"]
+
+_LAZY_ABOVE = 2 * 2**30  # bytes of decoded expression beyond which it is decoded on read
+
+
+def reconstruct(
+    adatas: AnnData | Sequence[AnnData] | Mapping[str, AnnData],
+    *,
+    model: IsoST | None = None,
+    voxel_size: float | None = None,
+    genes: Sequence[str] | None = None,
+    lazy: bool | None = None,
+    seed: int = 0,
+    stack_kws: Mapping[str, Any] | None = None,
+    fit_kws: Mapping[str, Any] | None = None,
+) -> AnnData:
+    """Reconstruct a 3D volume of equal resolution in x, y and z from registered sections.
+
+    Cells of every section are carried up and down through its gaps and held at the depth of each layer of voxels. A
+    layer at fraction t of a gap gets 1 − t of the lower section's cells and t of the upper one's, so that cell numbers
+    change smoothly from section to section. The expression of a voxel is the one expected at its centre.
+
+    Parameters
+    ----------
+    adatas
+        A stack (:func:`isost.pp.slice_stack`), or sections in any form that it takes. Not changed.
+    model
+        What :func:`isost.tl.fit` returned for this stack; fitted here when None.
+    voxel_size
+        Edge of the cubic voxels, input units. By default 1.5 times the median spacing of cells inside sections.
+    genes
+        Genes to decode; all by default. Any others can be decoded later from ``obsm["X_pca"]``.
+    lazy
+        Decode genes when they are read, by dask; by default only where they would take more than 2 GiB.
+    seed
+        Seed of the noise, and of the fit where there is no model.
+    stack_kws, fit_kws
+        Passed to :func:`isost.pp.slice_stack` and :func:`isost.tl.fit`.
+
+    Returns
+    -------
+    A new AnnData, one row per occupied voxel, in the order of z, then y, then x:
+
+    X
+        Expected expression (voxels, genes), float32, on the input's scale; a dask array when lazy.
+    obsm["spatial"]
+        Centres of the voxels (n, 3), input units.
+    obsm["voxel"]
+        Indices of the voxels (n, 3); spatial = origin + (voxel + ½) · voxel_size.
+    obsm["X_pca"]
+        Expected principal components (n, G), from which X is decoded.
+    varm["PCs"]
+        Loadings (genes, G).
+    obs["density"]
+        Cells that a section at this depth would have in the voxel.
+    obs["measured"]
+        Whether a measured section runs through the voxel's layer.
+    obs["section_distance"]
+        Distance in z to the nearest measured section, input units.
+    obs["uncertainty"]
+        Standard error of the expected expression, root mean square over z-scored components.
+    uns["isost"]
+        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``gene_mean`` and ``gene_scale`` of the decoding; ``params``.
+
+    Raises
+    ------
+    ValueError
+        If the sections are bad input (see :func:`isost.pp.slice_stack`), or the model belongs to others.
+    KeyError
+        If a gene is not there.
+
+    Examples
+    --------
+    >>> volume = isost.tl.reconstruct(adatas)
+    """
+    if model is not None and fit_kws:
+        msg = f"fit_kws={dict(fit_kws)!r} has no effect when a model is given; leave one of the two out"
+        raise ValueError(msg)
+    stack = as_stack(adatas, stack_kws)
+    columns = _gene_columns(stack, genes)
+    sections = Sections(stack)
+    grid = _grid(sections, voxel_size)
+    if model is None:
+        model = fit(stack, **({"seed": seed} | dict(fit_kws or {})))
+    check_fits(model, stack, sections.stack)
+    with step("reconstruct") as notes:
+        depths = np.minimum(grid.layer_depths(), sections.stack.z[-1])
+        voxels = _density(model, sections, grid, depths, seed=seed)
+        rows = _rows(model, sections, grid, depths, voxels)
+        volume = AnnData(
+            _expression(rows.components, sections.stack, columns, lazy=lazy),
+            obs=rows.obs,
+            var=stack.var.iloc[columns].copy(),
+            obsm={keys.SPATIAL: rows.centers, keys.VOXEL: voxels.index, keys.X_PCA: rows.components},
+            varm={keys.PCS: sections.stack.loadings[columns]},
+            uns={
+                keys.UNS: {
+                    "grid": grid.to_dict(),
+                    "gene_mean": sections.stack.gene_mean[columns],
+                    "gene_scale": sections.stack.gene_scale[columns],
+                    "params": {"seed": seed, "model": repr(model)},
+                }
+            },
+        )
+        notes.append(f"{volume.n_obs} of {np.prod(grid.shape)} voxels occupied")
+    return volume
+
+
+def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
+    if genes is None:
+        return np.arange(stack.n_vars)
+    columns: NDArray[np.intp] = stack.var_names.get_indexer(pd.Index(genes))
+    if (columns < 0).any():
+        missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
+        msg = f"genes {missing} are not in the stack; it has {stack.n_vars}, such as {list(stack.var_names[:3])}"
+        raise KeyError(msg)
+    return columns
+
+
+def _grid(sections: Sections, voxel_size: float | None) -> Grid:
+    """Voxels over all sections, equal in x, y and z."""
+    stack = sections.stack
+    spacings = [stack.normalization.decode(state[:, :3], dims=SPACE)[:, :2] for state in sections.states]
+    chosen = default_voxel_size(spacings) if voxel_size is None else voxel_size
+    everywhere = np.concatenate(spacings)
+    grid = Grid.covering(np.append(everywhere.min(0), stack.z[0]), np.append(everywhere.max(0), stack.z[-1]), chosen)
+    logger.info(
+        "voxels of %g in x, y and z: a grid of %d × %d × %d, %.1f layers per gap",
+        chosen,
+        *grid.shape,
+        np.median(np.diff(stack.z)) / chosen,
+    )
+    gaps = np.diff(stack.z)
+    warn_many_steps(stack, n_steps=(gaps / chosen).astype(int), what=f"layers of voxels of {chosen:g}")
+    if chosen > gaps.max():
+        logger.warning(
+            "voxels of %g are wider than every gap between sections (at most %g), so that several sections share a "
+            "layer: look whether z is in the same unit as x and y, or choose a smaller voxel_size",
+            chosen,
+            gaps.max(),
+        )
+    return grid
+
+
+def _density(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], *, seed: int) -> Voxels:
+    """Occupied voxels, and the cells that each is expected to hold."""
+    normalization = sections.stack.normalization
+    targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
+    accumulator = Accumulator(grid, 0)
+    for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed):
+        points = normalization.decode(carried.state[:, :3], dims=SPACE)
+        points[:, 2] = grid.layer_depths()[carried.target]
+        accumulator.add(points, np.empty((len(points), 0)), np.full(len(points), carried.weight))
+    return accumulator.result()
+
+
+class _Rows(NamedTuple):
+    """What there is to say of the occupied voxels, a row each."""
+
+    obs: pd.DataFrame
+    centers: NDArray[np.float64]
+    components: NDArray[np.float32]
+
+
+def _rows(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], voxels: Voxels) -> _Rows:
+    """Estimate the expected components of every occupied voxel, layer by layer."""
+    stack, normalization = sections.stack, sections.stack.normalization
+    centers = grid.centers(voxels.index)
+    places = normalization.encode(centers, dims=SPACE)[:, :2]
+    targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
+    expectation = sections.expectation(model)
+    components = np.empty((len(centers), normalization.n_comps), dtype=np.float32)
+    uncertainty = np.empty(len(centers))
+    spread = np.concatenate(sections.expression).std(0, dtype=np.float64)
+    spread[spread == 0] = 1.0
+    # rows come in the order of z, so that a layer is one run of them
+    edges = np.searchsorted(voxels.index[:, 2], np.arange(grid.shape[2] + 1))
+    for i, target in enumerate(targets):
+        rows = slice(edges[i], edges[i + 1])
+        expected = expectation(*locate(stack.depths, target), places[rows])
+        components[rows] = normalization.decode(expected.mean, dims=EXPRESSION)
+        uncertainty[rows] = np.sqrt((expected.variance / spread**2).mean(1))
+    distance = np.abs(centers[:, 2:] - stack.z).min(1)
+    obs = pd.DataFrame(
+        {
+            keys.DENSITY: voxels.density,
+            keys.MEASURED: distance <= grid.voxel_size / 2,
+            keys.SECTION_DISTANCE: distance,
+            keys.UNCERTAINTY: uncertainty,
+        },
+        index=[f"voxel_{x}_{y}_{z}" for x, y, z in voxels.index],
+    )
+    return _Rows(obs, centers, components)
+
+
+def _expression(components: NDArray[np.float32], stack: Stack, columns: NDArray[np.intp], *, lazy: bool | None) -> Any:
+    """Decode the components to genes: a numpy array, or a dask array when lazy."""
+    if lazy is None:
+        lazy = decoded_bytes(len(components), len(columns)) > _LAZY_ABOVE
+        if lazy:
+            logger.info("expression is decoded when it is read: it would take more than %d GiB", _LAZY_ABOVE >> 30)
+    return decode(components, stack.loadings, stack.gene_mean, stack.gene_scale, genes=columns, lazy=lazy)

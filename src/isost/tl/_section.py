@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData, concat
+
+from isost import _keys as keys
+from isost._logging import step
+from isost._normalization import DEPTH, EXPRESSION, SPACE
+from isost.field import systematic_sample
+from isost.generation import carry_sections, locate
+from isost.volume import decode
+
+from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
+from ._inputs import Sections, check_fits
+from ._labels import label_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from isost.model import IsoST
+
+__all__ = ["section"]
+
+
+def section(
+    stack: AnnData,
+    *,
+    model: IsoST,
+    z: float | Sequence[float] | None = None,
+    plane: tuple[ArrayLike, ArrayLike] | Sequence[tuple[ArrayLike, ArrayLike]] | None = None,
+    thickness: float | None = None,
+    seed: int = 0,
+) -> AnnData:
+    """Generate the cells of a section at any depth, or on any oblique plane.
+
+    Cells of the two sections around are carried to the place by the stochastic differential equation and thinned, so
+    that at fraction t of the gap 1 − t of the lower section's and t of the upper one's remain, evenly spread. At a
+    measured depth the section itself is returned.
+
+    Parameters
+    ----------
+    stack
+        What :func:`isost.pp.slice_stack` returned. Not changed.
+    model
+        What :func:`isost.tl.fit` returned for it.
+    z
+        Depth, or several, input units; between the first and the last section.
+    plane
+        Point and normal, each of three numbers in input units, or a list of such pairs; instead of `z`.
+    thickness
+        Of the slab around each plane from which cells are taken, input units; the median spacing of cells inside
+        sections when None.
+    seed
+        Seed of noise and thinning.
+
+    Returns
+    -------
+    A new AnnData, one row per generated cell:
+
+    X
+        Sampled expression, as varied as measured cells': that of the cell carried here plus what its surroundings have
+        changed by, within the range of the data; sparse where the stack is.
+    layers["mean"]
+        Expected expression at the same place, float32.
+    layers["std"]
+        Standard error of that expectation, not the spread of cells, float32.
+    obsm["spatial"]
+        Positions (n, 3), input units; with `z` exactly at that depth.
+    obsm["plane"]
+        With `plane`, positions (n, 2) in the plane, input units.
+    obs
+        The sections' own categorical columns, those of the cell carried here, each with ``<column>_probability``, the
+        share of that label among measured cells around; ``measured``; ``source_section``; ``section_distance``, input
+        units; and ``cut``, the number of the depth or plane, where a list was asked for.
+
+    Raises
+    ------
+    ValueError
+        If a depth or plane lies outside the stack, not exactly one of `z` and `plane` is given, or the model belongs to
+        other sections.
+
+    Examples
+    --------
+    >>> middle = isost.tl.section(stack, model=model, z=75.0)
+    """
+    sections = Sections(stack)
+    check_fits(model, stack, sections.stack)
+    cuts = as_cuts(sections, z=z, plane=plane, thickness=thickness)
+    with step("section") as notes:
+        parts = [_cut(stack, sections, model, cut, seed=(seed, i)) for i, cut in enumerate(cuts)]
+        out = parts[0]
+        if not is_single(z=z, plane=plane):
+            for i, part in enumerate(parts):
+                part.obs[keys.CUT] = i
+            out = concat(parts, merge="same", uns_merge="same")
+            out.obs_names = [f"cell_{i}" for i in range(out.n_obs)]
+        notes.append(f"{out.n_obs} cells on {len(cuts)} cuts")
+    return out
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Candidates for the cells of a cut, or those of them that were drawn."""
+
+    place: NDArray[np.float64]  # (n, 3), input units
+    donor: NDArray[np.intp]  # row of the stack that the cell was carried from
+    change: NDArray[np.float32]  # of its components, (n, G), state units
+    weight: NDArray[np.float64]  # inclusion probability
+    target: NDArray[np.intp]  # which depth of the cut
+
+    def __getitem__(self, rows: NDArray[Any]) -> _Cells:
+        return _Cells(self.place[rows], self.donor[rows], self.change[rows], self.weight[rows], self.target[rows])
+
+
+def _cut(
+    stack: AnnData, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: tuple[int, int]
+) -> AnnData:
+    candidates = _candidates(sections, model, cut, seed=seed[0])
+    flat = cut.flatten(candidates.place)
+    rows = systematic_sample(flat, candidates.weight, generator=np.random.default_rng(seed))
+    cells = candidates[rows]
+    mean, std = _expected(sections, model, cut, cells)
+    sampled = _sampled(stack, sections, cells)
+    source = np.repeat(np.arange(len(sections.stack.names)), sections.stack.sizes)[cells.donor]
+    distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
+    obs = label_columns(stack, sections, cells.donor, cells.place)
+    obs[keys.MEASURED] = distance == 0
+    obs[keys.SOURCE_SECTION] = pd.Categorical(
+        np.array(sections.stack.names, dtype=object)[source], categories=list(sections.stack.names), ordered=True
+    )
+    obs[keys.SECTION_DISTANCE] = distance
+    obs.index = pd.Index([f"cell_{i}" for i in range(len(obs))])
+    obsm = {keys.SPATIAL: cells.place} | ({"plane": flat[rows]} if isinstance(cut, PlaneCut) else {})
+    colors = {key: value for key, value in stack.uns.items() if key.endswith("_colors")}
+    return AnnData(
+        sampled, obs=obs, var=stack.var.copy(), obsm=obsm, layers={keys.MEAN: mean, keys.STD: std}, uns=colors
+    )
+
+
+def _candidates(sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: int) -> _Cells:
+    """All cells carried to the depths of the cut that lie in it, with their weights."""
+    stack = sections.stack
+    targets = stack.normalization.encode(cut.depths[:, None], dims=DEPTH)[:, 0]
+    parts: list[_Cells] = []
+    for carried in carry_sections(model, sections.states, stack.depths, targets, seed=seed):
+        place = stack.normalization.decode(carried.state[:, :3], dims=SPACE)
+        place[:, 2] = cut.depths[carried.target]
+        rows = stack.section(carried.section)
+        cells = _Cells(
+            place,
+            np.arange(rows.start, rows.stop),
+            carried.state[:, 3:] - stack.state[rows, 3:],
+            np.full(len(place), carried.weight * cut.share),
+            np.full(len(place), carried.target),
+        )
+        parts.append(cells[cut.holds(place)])
+    parts.sort(key=lambda part: int(part.donor[0]) if len(part.donor) else -1)
+    return _Cells(
+        place=np.concatenate([part.place for part in parts]),
+        donor=np.concatenate([part.donor for part in parts]),
+        change=np.concatenate([part.change for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+        target=np.concatenate([part.target for part in parts]),
+    )
+
+
+def _expected(
+    sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Estimate the expected expression at the cells' places, and its standard error."""
+    stack, scale = sections.stack, sections.component_scale
+    expectation = sections.expectation(model)
+    places = stack.normalization.encode(cells.place, dims=SPACE)
+    mean = np.empty((len(places), stack.normalization.n_comps))
+    variance = np.empty_like(mean)
+    for target in np.unique(cells.target):
+        rows = cells.target == target
+        depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
+        mean[rows], variance[rows] = expectation(*locate(stack.depths, depth), places[rows, :2])
+    components = stack.normalization.decode(mean, dims=EXPRESSION).astype(np.float32)
+    expected = decode(components, stack.loadings, stack.gene_mean, stack.gene_scale)
+    squared = decode(variance * scale**2, stack.loadings**2, np.zeros_like(stack.gene_mean), stack.gene_scale**2)
+    return expected, np.sqrt(squared)
+
+
+def _sampled(stack: AnnData, sections: Sections, cells: _Cells) -> Any:
+    """Expression of the cells carried here, changed as their components have, within the range of the data."""
+    own = stack.X[cells.donor]
+    if not cells.change.any():
+        return own.copy()
+    view = sections.stack
+    change = decode(
+        cells.change * sections.component_scale, view.loadings, np.zeros_like(view.gene_mean), view.gene_scale
+    )
+    low, high = (_per_gene(stack.X, what) for what in ("min", "max"))
+    changed = np.clip((own.toarray() if sp.issparse(own) else np.asarray(own)) + change, low, high).astype(np.float32)
+    return sp.csr_matrix(changed) if sp.issparse(own) else changed
+
+
+def _per_gene(X: Any, what: str) -> NDArray[Any]:
+    found = getattr(X, what)(axis=0)
+    return np.asarray(found.toarray() if sp.issparse(found) else found).ravel()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "LocalLinear"]
 
-_BLOCK = 4096  # query points at a time: bounds the (block, k, values) gather
+_BLOCK = 4096  # query points at a time: bounds what the fits of all of them hold
 _RIDGE = 1e-2  # of the slopes, relative to the weights: tames what is extrapolated beyond the edge
 
 
@@ -35,7 +36,8 @@ class LocalLinear:
     """Local linear regression on the plane (loess, Cleveland 1979) over the nearest measured cells.
 
     The value at a place is that of a plane fitted to the `n_cells` nearest cells with tricube weights. Unlike a plain
-    local mean it has no bias at the edge of the tissue. It is linear in the data, so its sampling variance is known.
+    local mean it has next to no bias at the edge of the tissue: only that of a small ridge on the slopes, which keeps
+    values far outside within a few spreads of the data. It is linear in the data, so its sampling variance is known.
 
     Parameters
     ----------
@@ -48,8 +50,9 @@ class LocalLinear:
     """
 
     def __init__(self, position: NDArray[np.floating], values: NDArray[np.floating], *, n_cells: int) -> None:
-        self._origin = position.mean(0)
-        self._position = np.ascontiguousarray(position - self._origin, dtype=np.float64)
+        measured: NDArray[np.float64] = np.asarray(position, dtype=np.float64)
+        self._origin = measured.mean(0)
+        self._position = measured - self._origin
         self._values = np.ascontiguousarray(values, dtype=np.float64)
         self._tree = cKDTree(self._position)
         self.n_cells = min(n_cells, len(position))
@@ -59,14 +62,24 @@ class LocalLinear:
 
         With `skip_nearest` the nearest cell of each query point is left out: at the measured cells themselves this is
         leave-one-cell-out.
+
+        Raises
+        ------
+        ValueError
+            When the only cell would be left out.
         """
+        if skip_nearest and len(self._position) < 2:
+            msg = "skip_nearest=True leaves out the only cell there is: smooth a section of at least two cells"
+            raise ValueError(msg)
         centred: NDArray[np.float64] = np.asarray(query, dtype=np.float64) - self._origin
         mean = np.empty((len(centred), self._values.shape[1]))
         leverage = np.empty(len(centred))
         for start in range(0, len(centred), _BLOCK):
             rows = slice(start, start + _BLOCK)
             weights, cells = self._weights(centred[rows], skip_nearest=skip_nearest)
-            mean[rows] = np.einsum("mk,mkd->md", weights, self._values[cells], optimize=True)
+            # as a sparse matrix: the (m, k, d) neighbours' values never exist at once
+            shape, starts = (len(cells), len(self._values)), np.arange(0, cells.size + 1, cells.shape[1])
+            mean[rows] = csr_array((weights.ravel(), cells.ravel(), starts), shape=shape) @ self._values
             leverage[rows] = (weights**2).sum(1)
         return Estimate(mean, leverage)
 

@@ -19,7 +19,13 @@ def hilbert_order(position: NDArray[np.floating]) -> NDArray[np.intp]:
     ----------
     position
         Points, (n, 2).
+
+    Returns
+    -------
+    Indices of the points in the order of the curve, (n,).
     """
+    if not len(position):
+        return np.zeros(0, dtype=np.intp)
     low = position.min(0)
     width = max(float((position - low).max()), np.finfo(np.float64).tiny)
     cells = 1 << _BITS
@@ -62,5 +68,7 @@ def systematic_sample(
     Indices of the points drawn, in ascending order.
     """
     order = hilbert_order(position)
-    passed = np.floor(np.concatenate([[0.0], np.cumsum(weights[order])]) + generator.random())
+    # in float64 whatever the weights: a long float32 sum would lose whole points
+    total = np.cumsum(weights[order], dtype=np.float64)
+    passed = np.floor(np.concatenate([[0.0], total]) + generator.random())
     return np.sort(order[np.diff(passed) > 0])

@@ -49,6 +49,8 @@ def choose_width(
     probes = [generator.permutation(len(p))[:_N_PROBES] for p in positions]
     smallest = min(map(len, positions))
     candidates = [k for k in _CANDIDATES if k < smallest] or [smallest]
+    if len(candidates) == 1:
+        return candidates[0]
     by_cell, by_section = np.zeros(len(candidates)), np.zeros(len(candidates))
     for i, n_cells in enumerate(candidates):
         smooth = [LocalLinear(p, v, n_cells=n_cells) for p, v in zip(positions, values, strict=True)]
@@ -61,7 +63,7 @@ def choose_width(
                 by_section[i] += ((mean - truth) ** 2).mean()
     narrow = _best(candidates, by_cell)
     wide = _best(candidates, by_section) if len(positions) > 2 else narrow
-    return max(1, round(float(np.sqrt(narrow * wide))))
+    return round(float(np.sqrt(narrow * wide)))
 
 
 def _best(candidates: Sequence[int], error: NDArray[np.float64]) -> float:

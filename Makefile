@@ -25,7 +25,7 @@ lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 clean:  ## remove the environment and everything made in it
 	rm -rf $(VENV) demo dist build .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

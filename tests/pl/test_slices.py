@@ -116,6 +116,12 @@ def test_generated_sections_stand_between_and_are_marked(stack: ad.AnnData) -> N
     assert axes[0].collections[0].get_array().max() > 0.5
 
 
+def test_a_section_generated_at_a_measured_depth_is_the_measured_one(stack: ad.AnnData) -> None:
+    section = generated_of(stack, 0.0)
+    section.obs["measured"] = True
+    assert under_titles(isost.pl.slices(section, show=False)) == [""]
+
+
 def test_generated_sections_alone_are_told_apart_by_their_cut(stack: ad.AnnData) -> None:
     both = ad.concat([generated_of(stack, 60.0), generated_of(stack, 20.0)], index_unique="-")
     both.obs["cut"] = np.repeat(["0", "1"], 40)

@@ -62,7 +62,10 @@ def collect(
     panels = []
     for name, adata in _named_sections(source, section_key):
         points, depths = _positions(adata, name=name, spatial_key=spatial_key, z_key=z_key)
-        panels.append(Panel(name, adata, points, depths, is_generated or _keys.SOURCE_SECTION in adata.obs))
+        # a section generated at a measured depth is the measured one
+        is_measured = _keys.MEASURED in adata.obs and bool(adata.obs[_keys.MEASURED].all())
+        of_model = is_generated or _keys.SOURCE_SECTION in adata.obs
+        panels.append(Panel(name, adata, points, depths, of_model and not is_measured))
     return panels
 
 

@@ -26,7 +26,7 @@ __all__ = ["draw"]
 
 # inches
 _LONG_SIDE, _MARGIN, _HEAD, _GAP = 3.8, 0.65, 0.5, 0.25
-_VIEW, _VIEW_SIDES = 4.0, 0.6  # labels in 3D reach beyond their square
+_VIEW, _VIEW_SIDES = 4.0, 1.0  # labels in 3D reach beyond their square
 
 
 def draw(scene: Scene, *, projection: Pooling) -> Figure:
@@ -117,7 +117,7 @@ def _view(ax: Any, scene: Scene) -> None:
     x, y, z = blocks.voxels.centers[shown].T
     ax.scatter(x, y, z, c=colors, s=dot**2, linewidths=0, depthshade=False)
     ax.set(xlim=(low[0], low[0] + extent[0]), ylim=(low[1], low[1] + extent[1]), zlim=(low[2], low[2] + extent[2]))
-    ax.set_box_aspect(extent, zoom=1.05)
+    ax.set_box_aspect(extent, zoom=1.0)
     for name, axis, length in zip("xyz", (ax.xaxis, ax.yaxis, ax.zaxis), extent, strict=True):
         axis.set_major_locator(_ticks(length, extent))
         axis.set_pane_color((0, 0, 0, 0))

@@ -24,7 +24,7 @@ __all__ = ["draw"]
 _SHADES = 32  # stops of the colour scale
 _VIEW_PIXELS = 450  # about what the longest side takes up on the page
 _CAMERA = {"eye": {"x": 0.85, "y": -1.5, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.08}}
-_BOX = 1.5  # longest side in the camera's unit
+_DIAGONAL = 1.9  # of the volume, in the camera's unit
 _FOOT = 0.16  # part of the page's height that the slider takes
 
 
@@ -128,19 +128,20 @@ def _points(
 def _space(scene: Scene) -> dict[str, Any]:
     """Describe the axes: all at one scale, fixed to the whole volume so that no layer makes them jump."""
     low = scene.voxels.origin
-    high = low + scene.voxels.extent
+    extent = scene.voxels.extent
+    high = low + extent
     axes = {
         f"{name}axis": {
             "title": {"text": with_unit(name, scene.unit, brackets=True)},
             "range": [float(low[i]), float(high[i])],
-            "nticks": max(2, round(6 * (high[i] - low[i]) / scene.voxels.extent.max())),
+            "nticks": max(2, round(6 * extent[i] / extent.max())),
             "showbackground": False,
             "showspikes": False,
         }
         for i, name in enumerate("xyz")
     }
     # of equal scale, as by "data", which would stretch a single layer to a cube
-    ratio = dict(zip("xyz", (scene.voxels.extent * _BOX / scene.voxels.extent.max()).tolist(), strict=True))
+    ratio = dict(zip("xyz", (extent * _DIAGONAL / np.linalg.norm(extent)).tolist(), strict=True))
     return {"aspectmode": "manual", "aspectratio": ratio, "domain": {"y": [_FOOT, 1]}, "camera": _CAMERA, **axes}
 
 

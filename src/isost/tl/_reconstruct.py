@@ -10,7 +10,7 @@ from isost import _keys as keys
 from isost._logging import logger, step
 from isost._normalization import DEPTH, EXPRESSION, SPACE
 from isost.generation import carry_sections, locate
-from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel_size
+from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel_size, spread_in_layer
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
@@ -44,7 +44,8 @@ def reconstruct(
 
     Cells of every section are carried up and down through its gaps and held at the depth of each layer of voxels. A
     layer at fraction t of a gap gets 1 − t of the lower section's cells and t of the upper one's, so that cell numbers
-    change smoothly from section to section. The expression of a voxel is the one expected at its centre.
+    change smoothly from section to section; each cell is shared out among the four voxels around it. The expression of
+    a voxel is the one expected at its centre.
 
     Parameters
     ----------
@@ -176,7 +177,8 @@ def _density(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.fl
     for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed):
         points = normalization.decode(carried.state[:, :3], dims=SPACE)
         points[:, 2] = grid.layer_depths()[carried.target]
-        accumulator.add(points, np.empty((len(points), 0)), np.full(len(points), carried.weight))
+        spread, shares = spread_in_layer(points, np.full(len(points), carried.weight), grid)
+        accumulator.add(spread, np.empty((len(spread), 0)), shares)
     return accumulator.result()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 
 from ._schedule import Phase, phases
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["BridgeObjective", "initialize_drift"]
 
 _GAIN = 2.0  # of standardised inputs: spreads the tanh units over the tissue, so that they can resolve it
-_PROBES = (0.1, 0.5, 0.9)  # fractions at which the size of the drift is measured
+_PROBES = 4  # Gauss–Legendre fractions at which squared velocities are measured: exact for these paths
 
 
 class BridgeObjective:
@@ -27,9 +28,9 @@ class BridgeObjective:
 
     At a random fraction τ of each gap the cells are put where their paths are, u(τ), and the networks are asked for
     the paths' own velocity: L = E_τ [|μ_s(s) − ds/dz|² / S + |μ_g(s, g) − dg/dz|² / E], S and E the mean squares of the
-    two velocities, so that 1 is the loss of a drift that stands still. No path is simulated and no cloud compared,
+    two velocities, so that each part is 1 for a drift that stands still. No path is simulated and no cloud compared,
     which makes a step as cheap as one evaluation of the drift (flow matching: Lipman et al. 2023, arXiv:2210.02747;
-    bridge matching: Peluchetti 2023, arXiv:2304.00917).
+    bridge matching: Peluchetti 2023, arXiv:2304.00917). The cells of a frame keep one depth, so the drifts are planar.
 
     Parameters
     ----------
@@ -38,10 +39,18 @@ class BridgeObjective:
     batch_size
         Most cells of one section that one step sees, as a compact tile at full density.
     at_least
-        Tiles with fewer cells of a section leave it out.
+        Tiles with fewer cells of a section leave it out: a point needs its neighbours, so more than those.
+
+    Raises
+    ------
+    ValueError
+        When batch_size is below at_least.
     """
 
     def __init__(self, forward: Paths, backward: Paths, *, batch_size: int = 2048, at_least: int = 6) -> None:
+        if batch_size < at_least:
+            msg = f"batch_size={batch_size} is below at_least={at_least}, so no tile could be used: raise batch_size"
+            raise ValueError(msg)
         self.forward, self.backward = forward, backward
         self.batch_size, self.at_least = batch_size, at_least
         self._scales = [_mean_squares(paths) for paths in (forward, backward)]
@@ -61,9 +70,13 @@ class BridgeObjective:
         if max(map(len, sections)) <= self.batch_size:
             return [None]
         tiles = spatial_tiles(sections, batch_size=self.batch_size, generator=generator)
-        tiles = [tile for tile in tiles if max(map(len, tile[:-1])) >= self.at_least <= max(map(len, tile[1:]))]
-        order = torch.randperm(len(tiles), generator=generator).tolist() if generator else range(len(tiles))
-        return [tiles[i] for i in order]
+        # each direction must have a section to start from: the forward one any but the last, the backward one any
+        # but the first
+        tiles = [tile for tile in tiles if all(max(map(len, own)) >= self.at_least for own in (tile[:-1], tile[1:]))]
+        if generator is None:
+            return [*tiles]
+        order = torch.randperm(len(tiles), generator=generator, device=generator.device)
+        return [tiles[i] for i in order.tolist()]
 
     def loss(
         self,
@@ -75,7 +88,24 @@ class BridgeObjective:
         noise_seed: int,
         rows: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one step, and its parts: ``shape`` and ``expression``, each the mean over the two directions."""
+        """Loss of one step, and its parts: ``shape`` and ``expression``, each the mean over the two directions.
+
+        Parameters
+        ----------
+        forward, backward
+            The drifts up and down, planar; without `backward` the forward one is trained alone.
+        iteration, phase
+            Of no effect: all steps are alike.
+        noise_seed
+            Seed of the fractions τ, one for each gap: the same seed, the same loss.
+        rows
+            One entry of `batches`: the rows of every section that this step sees, all when None.
+
+        Raises
+        ------
+        ValueError
+            When a drift is not planar.
+        """
         generator = torch.Generator().manual_seed(noise_seed)
         shape, expression = [], []
         for drift, paths, part, (s, e) in zip(
@@ -87,12 +117,16 @@ class BridgeObjective:
         ):
             if drift is None:
                 continue
+            if not drift.planar:
+                msg = "the paths do not teach dz/dz, so the drift must have it built in: use Drift(..., planar=True)"
+                raise ValueError(msg)
             seen = paths if part is None else paths.take(part, at_least=self.at_least)
             fraction = torch.rand(len(seen.sizes), generator=generator).to(seen.start)
             state, target = seen.at(fraction)
             difference = drift(state, sizes=seen.sizes, parts="both" if e else "shape") - target
-            shape.append((difference[:, :2] ** 2).mean() / s if s else difference.new_zeros(()))
-            expression.append((difference[:, 3:] ** 2).mean() / e if e else difference.new_zeros(()))
+            # where the paths themselves stand still there is no scale, but still something to learn: not to move
+            shape.append((difference[:, :2] ** 2).mean() / (s or 1.0))
+            expression.append((difference[:, 3:] ** 2).mean() / (e or 1.0))
         parts = {"shape": torch.stack(shape).mean(), "expression": torch.stack(expression).mean()}
         loss = parts["shape"] + parts["expression"]
         return loss, {"loss": loss.item(), **{name: value.item() for name, value in parts.items()}}
@@ -103,12 +137,12 @@ class BridgeObjective:
 
 
 def _mean_squares(paths: Paths) -> tuple[float, float]:
-    """Mean squared velocity of position and of expression."""
-    drifts = [paths.at(torch.full_like(paths.gap, t))[1] for t in _PROBES]
-    shape, expression = (
-        torch.stack([(drift[:, columns] ** 2).mean() for drift in drifts]).mean().item()
-        for columns in (slice(0, 2), slice(3, None))
-    )
+    """Mean squared velocity of position and of expression, over cells and τ."""
+    shape = expression = 0.0
+    for place, weight in zip(*np.polynomial.legendre.leggauss(_PROBES), strict=True):  # on [−1, 1]
+        _, drift = paths.at(torch.full_like(paths.gap, (1 + place) / 2))
+        shape += weight / 2 * float((drift[:, :2] ** 2).mean())
+        expression += weight / 2 * float((drift[:, 3:] ** 2).mean())
     return shape, expression
 
 
@@ -118,8 +152,16 @@ def initialize_drift(drift: Drift, paths: Paths) -> None:
 
     The first layers' weights take in the mean and spread of the inputs, the last layers' begin at zero: an untrained
     network moves nothing, and a field finer than the whole tissue is within reach of the first steps.
+
+    Parameters
+    ----------
+    drift
+        Drift with fresh weights, changed in place.
+    paths
+        What it will be trained on.
     """
-    state, _ = paths.at(torch.full_like(paths.gap, 0.5))
+    # both ends: at one fraction alone a single gap would show no spread in depth
+    state = torch.cat([paths.at(torch.full_like(paths.gap, t))[0] for t in (0.0, 1.0)])
     mean, spread = state.mean(0), state.std(0).clamp_min(1e-3)
     first, *_, last = cast("Any", drift.shape.layers)
     for linear in (first.query, first.key, first.value, first.skip):

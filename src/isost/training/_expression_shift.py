@@ -53,6 +53,10 @@ def choose_expression_shift(
         Cells that the expected expression is smoothed over.
     generator
         Source of the random draws.
+
+    Returns
+    -------
+    β: 0, 0.5 or 1; 0.5 when there are only two sections, as none can be left out.
     """
     inner = np.arange(1, len(positions) - 1)
     if not len(inner):

@@ -45,7 +45,7 @@ class Objective(Protocol):
         noise_seed: int,
         rows: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one step, and numbers to log."""
+        """Loss of one step, and numbers to log, ``loss`` among them."""
         ...
 
 
@@ -102,7 +102,16 @@ def optimize(
 ) -> list[dict[str, Any]]:
     """Train the drifts on an objective.
 
-    Ctrl-C ends training early and leaves the weights as they are after the last whole step.
+    Ctrl-C ends training early and leaves the weights as they are.
+
+    Parameters
+    ----------
+    objective
+        What to minimise.
+    forward, backward
+        The drifts of the two directions, trained in place; None leaves the backward direction out.
+    settings
+        How to minimise it.
 
     Returns
     -------
@@ -111,7 +120,9 @@ def optimize(
     Raises
     ------
     FloatingPointError
-        When the loss is no longer finite; the weights are those of the last good epoch.
+        When the loss or its gradient is no longer finite; the weights are those of the last good step.
+    ValueError
+        When the objective finds nothing to train on.
     """
     modules: dict[str, nn.Module] = {"forward": forward}
     if backward is not None:
@@ -159,29 +170,39 @@ def _epoch(
 ) -> dict[str, float]:
     generator = torch.Generator().manual_seed(_mixed(settings.seed, at.step))
     batches = objective.batches(generator=generator)
+    if not batches:
+        msg = f"no batch of the {phase.name} phase has enough cells of two neighbouring sections: raise batch_size"
+        raise ValueError(msg)
     sums: dict[str, float] = {}
     for i, rows in enumerate(batches):
         if settings.anneal:
             done = (at.epoch + i / len(batches)) / phase.epochs
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * _annealed(done)
+        noise_seed = int(torch.randint(2**62, (), generator=generator))
         loss, numbers = objective.loss(
-            forward, backward, iteration=at.iteration, phase=phase, noise_seed=_mixed(settings.seed, at.step), rows=rows
+            forward, backward, iteration=at.iteration, phase=phase, noise_seed=noise_seed, rows=rows
         )
-        if not math.isfinite(numbers["loss"]):
-            msg = (
-                f"the loss is {numbers['loss']} in epoch {at.epoch + 1} of the {phase.name} phase; "
-                f"a lower learning rate than lr={settings.lr} usually mends it"
-            )
-            raise FloatingPointError(msg)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if not (math.isfinite(numbers["loss"]) and _finite_gradient(optimizer)):
+            msg = (
+                f"the loss is {numbers['loss']} or has no finite gradient in epoch {at.epoch + 1} of the {phase.name} "
+                f"phase; a lower learning rate than lr={settings.lr} usually mends it"
+            )
+            raise FloatingPointError(msg)
         optimizer.step()
         at.iteration += 1
         at.step += 1
         for name, value in numbers.items():
             sums[name] = sums.get(name, 0.0) + value / len(batches)
     return sums
+
+
+def _finite_gradient(optimizer: torch.optim.Optimizer) -> bool:
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    sums = [weight.grad.sum() for weight in weights if weight.grad is not None]
+    return bool(torch.stack(sums).isfinite().all())
 
 
 def _annealed(done: float) -> float:

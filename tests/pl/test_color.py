@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from isost.pl._color import MISSING, Classes, Numbers, field, limits, values_of
+from isost.pl._color import MISSING, Classes, Numbers, field, limits, stored_colors, values_of
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -35,18 +35,18 @@ def test_an_unknown_colour_names_the_nearest_genes(stack: ad.AnnData) -> None:
 
 
 def test_numbers_are_shaded_and_everything_else_is_painted() -> None:
-    assert isinstance(field(pd.Series([1, 2]), name="n", uns={}, palette=None), Numbers)
-    flags = field(pd.Series([True, False]), name="flag", uns={}, palette=None)
+    assert isinstance(field(pd.Series([1, 2]), name="n", stored={}, palette=None), Numbers)
+    flags = field(pd.Series([True, False]), name="flag", stored={}, palette=None)
     assert isinstance(flags, Classes)
     assert flags.categories == ["False", "True"]
 
 
 def test_colours_come_from_palette_then_uns_then_scanpy() -> None:
     values = pd.Series(pd.Categorical(["x", None, "y"], categories=["y", "x"]))
-    uns = {"kind_colors": np.array(["#00ff00", "#ff00ff"])}
+    stored = {"y": "#00ff00", "x": "#ff00ff", "gone": "#000000"}
 
-    def colors(palette: object, uns: dict = uns) -> list[str]:
-        classes = field(values, name="kind", uns=uns, palette=palette)  # type: ignore[arg-type]
+    def colors(palette: object, stored: dict = stored) -> list[str]:
+        classes = field(values, name="kind", stored=stored, palette=palette)  # type: ignore[arg-type]
         assert isinstance(classes, Classes)
         assert classes.color_of(-1) == MISSING
         return [classes.color_of(code) for code in classes.codes]
@@ -55,14 +55,21 @@ def test_colours_come_from_palette_then_uns_then_scanpy() -> None:
     assert colors({"x": "red"}) == ["#ff0000", MISSING, MISSING]
     assert colors(["blue", "red"]) == ["#ff0000", MISSING, "#0000ff"]
     assert len(set(colors("tab10"))) == 3
-    assert len(set(colors(None, uns={}))) == 3
+    assert len(set(colors(None, stored={}))) == 3
     with pytest.raises(ValueError, match="1 colours for 2 categories"):
         colors(["blue"])
 
 
+def test_stored_colours_must_fit_the_categories(stack: ad.AnnData) -> None:
+    assert stored_colors(stack, "cell_type") == {"neuron": "#ff0000", "glia": "#0000ff"}
+    assert stored_colors(stack, "Gad1") == {}
+    stack.uns["cell_type_colors"] = ["#ff0000"]
+    assert stored_colors(stack, "cell_type") == {}
+
+
 @pytest.mark.parametrize("n", [3, 25, 60, 150])
 def test_there_is_a_default_colour_for_each_of_many_categories(n: int) -> None:
-    classes = field(pd.Series([f"k{i:03}" for i in range(n)]), name="kind", uns={}, palette=None)
+    classes = field(pd.Series([f"k{i:03}" for i in range(n)]), name="kind", stored={}, palette=None)
     assert isinstance(classes, Classes)
     assert len(classes.colors) == n
 

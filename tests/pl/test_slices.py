@@ -85,6 +85,15 @@ def test_categories_take_their_stored_colours_and_one_legend(stack: ad.AnnData) 
     assert legend.get_title().get_text() == "cell_type"
 
 
+def test_sections_with_other_categories_keep_their_colours(stack: ad.AnnData) -> None:
+    parts = [stack[:40].copy(), stack[40:80].copy()]
+    parts[0] = parts[0][parts[0].obs["cell_type"] == "glia"].copy()
+    assert list(parts[0].obs["cell_type"].cat.categories) == ["glia"]
+    (legend,) = isost.pl.slices(parts, color="cell_type", show=False)[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["glia", "neuron"]
+    assert [to_hex(mark.get_color()) for mark in legend.get_lines()] == ["#0000ff", "#ff0000"]
+
+
 def test_without_colour_there_is_only_the_outline(stack: ad.AnnData) -> None:
     axes = isost.pl.slices(stack, show=False)
     assert len(axes[0].figure.axes) == 3

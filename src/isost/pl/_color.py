@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-__all__ = ["MISSING", "Classes", "Limit", "Numbers", "Palette", "field", "limits", "percentile_or_number", "values_of"]
+__all__ = [
+    "MISSING",
+    "Classes",
+    "Limit",
+    "Numbers",
+    "Palette",
+    "field",
+    "limits",
+    "percentile_or_number",
+    "stored_colors",
+    "values_of",
+]
 
 MISSING = "#b0b0b0"
 Limit: TypeAlias = "float | str | None"
@@ -71,32 +82,39 @@ def _raise_unknown(adata: AnnData, color: str) -> None:
     raise KeyError(msg)
 
 
-def field(values: pd.Series, *, name: str, uns: Mapping[str, object], palette: Palette) -> Numbers | Classes:
+def stored_colors(adata: AnnData, color: str) -> dict[str, str]:
+    """Colours that scanpy keeps in `uns` for the categories of a column; none where they do not fit together."""
+    colors = adata.uns.get(f"{color}_colors", ())
+    column = adata.obs.get(color)
+    if column is None or not isinstance(column.dtype, pd.CategoricalDtype):
+        return {}
+    categories = [str(category) for category in column.cat.categories]
+    return dict(zip(categories, map(str, colors), strict=True)) if len(colors) == len(categories) else {}
+
+
+def field(values: pd.Series, *, name: str, stored: Mapping[str, str], palette: Palette) -> Numbers | Classes:
     """Keep numbers as they are; give strings, booleans and categories their colours."""
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
         return Numbers(name, values.to_numpy(dtype=np.float64, na_value=np.nan))
     classes = pd.Categorical(values)
     categories = [str(category) for category in classes.categories]
-    codes = np.asarray(classes.codes, dtype=np.intp)
-    return Classes(
-        name, codes, categories, _class_colors(categories, stored=uns.get(f"{name}_colors"), palette=palette)
-    )
+    colors = _class_colors(categories, stored=stored, palette=palette)
+    return Classes(name, np.asarray(classes.codes, dtype=np.intp), categories, [to_hex(color) for color in colors])
 
 
-def _class_colors(categories: list[str], *, stored: object, palette: Palette) -> list[str]:
-    if palette is None and isinstance(stored, list | tuple | np.ndarray) and len(stored) >= len(categories):
-        return [to_hex(color) for color in stored[: len(categories)]]
+def _class_colors(categories: list[str], *, stored: Mapping[str, str], palette: Palette) -> Sequence[Any]:
     if palette is None:
-        return _default_colors(len(categories))
+        is_complete = all(category in stored for category in categories)
+        return [stored[category] for category in categories] if is_complete else _default_colors(len(categories))
     if isinstance(palette, str):
         sampled = colormaps[palette].resampled(max(len(categories), 1))
-        return [to_hex(sampled(i)) for i in range(len(categories))]
+        return [sampled(i) for i in range(len(categories))]
     if isinstance(palette, Mapping):
-        return [to_hex(palette.get(category, MISSING)) for category in categories]
+        return [palette.get(category, MISSING) for category in categories]
     if len(palette) < len(categories):
         msg = f"palette has {len(palette)} colours for {len(categories)} categories; give one for each or palette=None"
         raise ValueError(msg)
-    return [to_hex(color) for color in palette[: len(categories)]]
+    return palette[: len(categories)]
 
 
 def _default_colors(n: int) -> list[str]:

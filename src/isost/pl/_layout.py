@@ -67,7 +67,14 @@ def inches_per_unit(ax: Axes, extent: NDArray[np.float64]) -> float:
 
 
 def add_color_bar(
-    axes: Sequence[Axes], *, cmap: str, scale: tuple[float, float], label: str, ends: str, beside: bool
+    axes: Sequence[Axes],
+    *,
+    cmap: str,
+    scale: tuple[float, float],
+    label: str,
+    ends: str,
+    beside: bool,
+    gap: float = 0.2,
 ) -> None:
     """Add one colour bar for all axes: in the space left free on the right or, if `beside`, taken from the axes."""
     mappable = ScalarMappable(Normalize(*scale), cmap)
@@ -79,7 +86,7 @@ def add_color_bar(
         length = min(float(_size(axes[0])[1]), _BAR_LENGTH)
         right = max(ax.get_position().x1 for ax in axes) * width
         top = axes[0].get_position().y1 * height
-        bar = figure.colorbar(mappable, cax=place(figure, (right + 0.2, top - length, _BAR, length)), extend=ends)
+        bar = figure.colorbar(mappable, cax=place(figure, (right + gap, top - length, _BAR, length)), extend=ends)
     bar.outline.set_visible(False)
     bar.ax.set_title(label, fontsize="medium", loc="left")
     bar.ax.tick_params(labelsize="small", length=2)
@@ -87,7 +94,7 @@ def add_color_bar(
     bar.update_ticks()
 
 
-def add_legend(axes: Sequence[Axes], classes: Classes, *, beside: bool) -> None:
+def add_legend(axes: Sequence[Axes], classes: Classes, *, beside: bool, gap: float = 0.0) -> None:
     """Add one legend for all axes: in the space left free on the right or, if `beside`, next to the last axes."""
     marks: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6, "markeredgewidth": 0}
     handles = [
@@ -106,7 +113,7 @@ def add_legend(axes: Sequence[Axes], classes: Classes, *, beside: bool) -> None:
     if beside:
         axes[-1].legend(handles=handles, loc="upper left", bbox_to_anchor=(1.02, 1), **look)
     else:
-        right = max(ax.get_position().x1 for ax in axes)
+        right = max(ax.get_position().x1 for ax in axes) + gap / figure.get_size_inches()[0]
         top = axes[0].get_position().y1 + 0.75 * _HEAD / figure.get_size_inches()[1]
         figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(right, top), borderaxespad=0.4, **look)
 

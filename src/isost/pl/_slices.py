@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.colors import Normalize
 
-from ._color import MISSING, Classes, Numbers, field, limits, values_of
+from ._color import MISSING, Classes, Numbers, field, limits, stored_colors, values_of
 from ._layout import add_color_bar, add_legend, inches_per_unit, panel_axes
 from ._panels import collect, depth_of
 from ._style import add_scale_bar, extend, is_shown, point_spacing, with_unit
@@ -167,7 +167,10 @@ def _shared_field(panels: list[Panel], color: str, *, layer: str | None, palette
         joined = pd.Series(pd.api.types.union_categoricals(columns))
     else:
         joined = pd.concat(columns, ignore_index=True)
-    return field(joined, name=color, uns=panels[0].adata.uns, palette=palette)
+    stored: dict[str, str] = {}
+    for panel in reversed(panels):  # the first section's colours win
+        stored |= stored_colors(panel.adata, color)
+    return field(joined, name=color, stored=stored, palette=palette)
 
 
 def _corners(panels: list[Panel], *, margin: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from .. import _keys
-from ._color import Classes, Numbers, field, limits, percentile_or_number, values_of
+from ._color import Classes, Numbers, field, limits, percentile_or_number, stored_colors, values_of
 from ._grid import voxels_of
 from ._scene import Scene
 from ._style import is_shown
@@ -25,7 +25,7 @@ __all__ = ["volume"]
 
 Backend = Literal["matplotlib", "plotly"]
 Projection = Literal["mean", "max"]
-_MOST_VOXELS = {"matplotlib": 25_000, "plotly": 60_000}  # beyond, drawing and turning become slow
+_MOST_VOXELS = 100_000  # a page of 10 MB that still turns smoothly
 
 
 def volume(
@@ -73,7 +73,7 @@ def volume(
         Colours of categories: a list, a dict from category to colour, or the name of a colour map.
     max_voxels
         Most voxels to draw in 3D; beyond, blocks of voxels are drawn as one at their mean, and the figure says so.
-        None takes 25,000 for matplotlib and 60,000 for plotly.
+        None takes 100,000.
     show
         Show now and return nothing. None does what ``scanpy.settings.autoshow`` says; a plotly figure is shown
         by the notebook that it is returned to, so there None returns it.
@@ -100,7 +100,9 @@ def volume(
             raise ValueError(msg)
     color = color or _keys.DENSITY
     voxels = voxels_of(volume)
-    shades = field(values_of(volume, color, layer=layer), name=color, uns=volume.uns, palette=palette)
+    shades = field(
+        values_of(volume, color, layer=layer), name=color, stored=stored_colors(volume, color), palette=palette
+    )
     scene = Scene(
         voxels=voxels,
         shades=shades,
@@ -111,7 +113,7 @@ def volume(
         scale=limits(shades.values, vmin=vmin, vmax=vmax) if isinstance(shades, Numbers) else (0.0, 1.0),
         cmap=cmap,
         unit=unit,
-        max_voxels=max_voxels or _MOST_VOXELS[backend],
+        max_voxels=max_voxels or _MOST_VOXELS,
     )
     if backend == "plotly":
         return _shown_page(scene, volume, show=show)

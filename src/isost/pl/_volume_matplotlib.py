@@ -26,7 +26,7 @@ __all__ = ["draw"]
 
 # inches
 _LONG_SIDE, _MARGIN, _HEAD, _GAP = 3.8, 0.65, 0.5, 0.25
-_VIEW, _VIEW_SIDES = 4.0, 1.0  # labels in 3D reach beyond their square
+_VIEW, _VIEW_SIDE = 4.0, 0.85  # labels in 3D reach out of their square on the right
 
 
 def draw(scene: Scene, *, projection: Pooling) -> Figure:
@@ -36,7 +36,7 @@ def draw(scene: Scene, *, projection: Pooling) -> Figure:
     left_block = _MARGIN + width + _GAP + depth + _GAP
     total_height = max(_HEAD + height + _GAP + depth + _MARGIN, _VIEW + _HEAD)
     free = legend_space(scene.shades, total_height) if isinstance(scene.shades, Classes) else BAR_SPACE
-    figure = plt.figure(figsize=(left_block + _VIEW + _VIEW_SIDES + free, total_height))
+    figure = plt.figure(figsize=(left_block + _VIEW + _VIEW_SIDE + free, total_height))
     # the front view's lower edge; the side view stands to its right, the top view below
     base = (total_height + depth + _GAP - _HEAD + _MARGIN - height) / 2
     front = place(figure, (_MARGIN, base, width, height))
@@ -51,14 +51,16 @@ def draw(scene: Scene, *, projection: Pooling) -> Figure:
     how = "most cells" if isinstance(scene.shades, Classes) else projection
     front.set_title(f"projections ({how})", loc="left", fontsize="medium")
 
-    box = (left_block, (total_height - _VIEW) / 2, _VIEW + _VIEW_SIDES, _VIEW)
+    box = (left_block, (total_height - _VIEW) / 2, _VIEW, _VIEW)
     view = place(figure, box, projection="3d")
     _view(view, scene)
     if isinstance(scene.shades, Classes):
-        add_legend([view], scene.shades, beside=False)
+        add_legend([view], scene.shades, beside=False, gap=_VIEW_SIDE)
     else:
         ends = extend(scene.values, *scene.scale)
-        add_color_bar([view], cmap=scene.cmap, scale=scene.scale, label=scene.shades.name, ends=ends, beside=False)
+        add_color_bar(
+            [view], cmap=scene.cmap, scale=scene.scale, label=scene.shades.name, ends=ends, beside=False, gap=_VIEW_SIDE
+        )
     return figure
 
 

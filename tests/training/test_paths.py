@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from isost.field import Estimate, LocalLinear
-from isost.training import debiased_displacement
+from isost.training import debiased_displacements
 from isost.training._paths import Displacements, Paths, section_displacements, section_paths
 
 if TYPE_CHECKING:
@@ -217,9 +217,9 @@ def test_outline_moves_with_a_shifted_section() -> None:
 def test_displacement_is_smoothed_over_the_nearest_cells() -> None:
     rng = np.random.default_rng(0)
     section, other = rng.random((80, 2)), rng.random((90, 2))
-    raw = debiased_displacement(
+    raw = debiased_displacements(
         torch.from_numpy(section).float(), torch.from_numpy(other).float(), blur=0.05, reach=0.1
-    ).numpy()
+    )[0].numpy()
     nearest = np.linalg.norm(section[:, None] - section[None], axis=2).argsort(axis=1)[:, :30]
     found = section_displacements([section, other]).up[0]
     np.testing.assert_allclose(found, raw[nearest].mean(1), atol=1e-6)

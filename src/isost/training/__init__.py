@@ -9,7 +9,7 @@ from ._loop import LoopSettings, Objective, optimize
 from ._nearest import expression_loss
 from ._paths import Displacements, Paths, section_displacements, section_paths
 from ._schedule import BetaSchedule, Phase, phases
-from ._sinkhorn import debiased_displacement, sinkhorn_divergence
+from ._sinkhorn import debiased_displacements, sinkhorn_divergence
 from ._trajectory import TrajectoryObjective, TrajectorySettings, spatial_tiles
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "TrajectoryObjective",
     "TrajectorySettings",
     "choose_expression_shift",
-    "debiased_displacement",
+    "debiased_displacements",
     "expression_loss",
     "initialize_drift",
     "load_checkpoint",

@@ -9,7 +9,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from ._sinkhorn import debiased_displacement
+from ._sinkhorn import debiased_displacements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,16 +54,17 @@ def section_displacements(positions: Sequence[NDArray[np.floating]]) -> Displace
     positions
         Cells of each section (n_k, 2), state units, sections in order of depth.
     """
-    return Displacements(
-        up=[_displacement(lower, upper) for lower, upper in pairwise(positions)],
-        down=[_displacement(upper, lower) for lower, upper in pairwise(positions)],
-    )
+    up, down = [], []
+    for lower, upper in pairwise(positions):
+        raw = debiased_displacements(_float32(lower), _float32(upper), blur=_BLUR, reach=_REACH)
+        up.append(_smoothed(lower, raw[0].numpy()))
+        down.append(_smoothed(upper, raw[1].numpy()))
+    return Displacements(up, down)
 
 
-def _displacement(start: NDArray[np.floating], end: NDArray[np.floating]) -> NDArray[np.float64]:
-    raw = debiased_displacement(_float32(start), _float32(end), blur=_BLUR, reach=_REACH).numpy()
-    smoothed: NDArray[np.float64] = raw.astype(np.float64)[_nearest(start, start, _SMOOTHED_OVER)].mean(1)
-    return smoothed
+def _smoothed(positions: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = values.astype(np.float64)[_nearest(positions, positions, _SMOOTHED_OVER)].mean(1)
+    return mean
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
-"""Compute: fit a model, reconstruct the volume, generate sections at any depth."""
+"""Compute: fit a model, reconstruct the volume, generate sections at any depth, score them."""
 
 from __future__ import annotations
 
+from ._evaluate import evaluate
 from ._fit import fit
 from ._reconstruct import reconstruct
 from ._section import section
 
-__all__ = ["fit", "reconstruct", "section"]
+__all__ = ["evaluate", "fit", "reconstruct", "section"]

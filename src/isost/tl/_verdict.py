@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from isost.metrics import RANDOM_BASELINES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["TRUSTED_R", "compare", "trust"]
+
+TRUSTED_R = 0.5  # r_voxel from which a gene is called trustworthy: a quarter of its variance over bins is explained
+_TRUSTED_SHARE = 0.9
+_SPREADS = 2  # of the noise that a difference must exceed, as in a 95 % interval
+_LOWER_IS_BETTER = ("energy", "d_moran")
+_ONE_IS_BEST = ("var_ratio", "n_ratio")
+
+
+def compare(metric: str, scores: Mapping[str, NDArray[np.float64]]) -> str:
+    """Say in words how isost stands beside the best of the plain baselines.
+
+    The best baseline is the one, ``"self"`` left out, whose mean score is best: lowest for ``energy`` and
+    ``d_moran``, nearest to 1 for ``var_ratio`` and ``n_ratio``, highest for the rest. A difference counts when it
+    exceeds twice its noise, the larger of two: the standard error, over sections, of isost's difference from that
+    baseline, and the standard deviation of one draw's mean score, the largest of the baselines that are drawn at
+    random (isost is one draw too). With one section only the second is known.
+
+    Parameters
+    ----------
+    metric
+        Name of the score.
+    scores
+        Method to its score of each draw and section, (draws, sections), input's order of sections the same in all;
+        ``"isost"`` among them.
+
+    Returns
+    -------
+    ``"better than linear by 0.03"``, ``"worse than linear by 0.03"``, ``"on a par with linear (within 0.01)"``, twice
+    the noise, or why none of these can be said.
+    """
+    plain = [name for name in scores if name not in ("isost", "self")]
+    if metric == "agree":
+        return "not compared: what baselines sample is what they expect"
+    if not plain:
+        return "not compared: no baseline beside it"
+    known = ~np.any([np.isnan(values).any(0) for values in scores.values()], axis=0)
+    if not known.any():
+        return "not defined: the cells are too scattered to be binned"
+    scores = {name: values[:, known] for name, values in scores.items()}
+    best = min(plain, key=lambda name: float(_loss(metric, scores[name].mean())))
+    gain = float(_loss(metric, scores[best].mean()) - _loss(metric, scores["isost"].mean()))
+    margin = _SPREADS * max(_section_noise(metric, scores["isost"], scores[best]), _draw_noise(metric, scores))
+    if abs(gain) <= margin:
+        return f"on a par with {best} (within {margin:.2g})"
+    return f"{'better' if gain > 0 else 'worse'} than {best} by {abs(gain):.2g}"
+
+
+def trust(morans_i: NDArray[np.float64], r_voxel: NDArray[np.float64]) -> str:
+    """Say in words which genes can be trusted.
+
+    A gene is trustworthy when its `r_voxel` is at least 0.5. Which genes are can be foreseen from their spatial
+    pattern: the threshold is the lowest Moran's I such that of the genes that have it or more at least 9 in 10 are
+    trustworthy.
+
+    Parameters
+    ----------
+    morans_i
+        Moran's I of each gene in the measured sections, (genes,).
+    r_voxel
+        Score of each gene's generated expression there, (genes,).
+
+    Returns
+    -------
+    One clause.
+    """
+    order = np.argsort(-morans_i, kind="stable")
+    share = np.cumsum(r_voxel[order] >= TRUSTED_R) / np.arange(1, len(order) + 1)
+    enough = np.flatnonzero(share >= _TRUSTED_SHARE)
+    if len(enough) == 0:
+        return f"trust no gene for its Moran's I: at none do 9 in 10 reach {TRUSTED_R:g}"
+    lowest = morans_i[order[enough[-1]]]
+    return f"trust genes with a Moran's I from {lowest:.2g} ({enough[-1] + 1} of {len(order)})"
+
+
+def _loss(metric: str, score: NDArray[np.float64] | np.floating) -> NDArray[np.float64]:
+    """How bad a score is; less is better."""
+    if metric in _ONE_IS_BEST:
+        return np.asarray(np.abs(score - 1))
+    return np.asarray(score if metric in _LOWER_IS_BETTER else -score)
+
+
+def _section_noise(metric: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    difference = _loss(metric, ours.mean(0)) - _loss(metric, theirs.mean(0))
+    return float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else 0.0
+
+
+def _draw_noise(metric: str, scores: Mapping[str, NDArray[np.float64]]) -> float:
+    drawn = [scores[name].mean(1) for name in RANDOM_BASELINES if name in scores]
+    return max((float(_loss(metric, means).std(ddof=1)) for means in drawn), default=0.0)

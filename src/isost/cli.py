@@ -13,9 +13,10 @@ import typer
 import isost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from anndata import AnnData
+    from pandas import DataFrame
 
 __all__ = ["app", "main"]
 
@@ -34,6 +35,17 @@ Seed = Annotated[int, typer.Option(help="Seed of everything random: the same see
 Device = Annotated[
     str | None, typer.Option(help="Where to train, such as cpu or cuda. Default: a GPU if there is one.")
 ]
+SectionFiles = Annotated[
+    list[Path], typer.Argument(help="One .h5ad or .zarr for each section, a folder of them, or one with all sections.")
+]
+Depths = Annotated[
+    list[float] | None, typer.Option(help="Depth of a section, in the unit of x and y; once for each, in order.")
+]
+DepthKey = Annotated[str, typer.Option(help="Column of obs with the depth, if not given by --z.")]
+SpatialKey = Annotated[str, typer.Option(help="Key of obsm with x and y, and z if it has a third column.")]
+SectionKey = Annotated[str, typer.Option(help="Column of obs that names the section, in a file with several.")]
+Layer = Annotated[str | None, typer.Option(help="Layer with the expression. Default: X.")]
+Log1p = Annotated[bool, typer.Option(help="Take log(1 + x) first, for expression that is not logged yet.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from, not only what it says.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step, its time and what it wrote.")]
 
@@ -64,6 +76,8 @@ def isost_command(
         isost demo
     A volume from one file for each section:
         isost reconstruct s1.h5ad s2.h5ad s3.h5ad --z 0 --z 50 --z 100 -o volume.h5ad
+    How far to trust it, by leaving out sections:
+        isost evaluate s1.h5ad s2.h5ad s3.h5ad s4.h5ad -o scores.csv
     """  # noqa: D301
 
 
@@ -83,23 +97,14 @@ def demo(
 
 @app.command()
 def reconstruct(
-    sections: Annotated[
-        list[Path],
-        typer.Argument(help="One .h5ad or .zarr for each section, a folder of them, or one with all sections."),
-    ],
+    sections: SectionFiles,
     out: Annotated[Path, typer.Option("--out", "-o", help="Volume to write: .h5ad or .zarr.")],
-    z: Annotated[
-        list[float] | None, typer.Option(help="Depth of a section, in the unit of x and y; once for each, in order.")
-    ] = None,
-    z_key: Annotated[str, typer.Option(help="Column of obs with the depth, if not given by --z.")] = "z",
-    spatial_key: Annotated[
-        str, typer.Option(help="Key of obsm with x and y, and z if it has a third column.")
-    ] = "spatial",
-    section_key: Annotated[
-        str, typer.Option(help="Column of obs that names the section, in a file with several.")
-    ] = "section",
-    layer: Annotated[str | None, typer.Option(help="Layer with the expression. Default: X.")] = None,
-    log1p: Annotated[bool, typer.Option(help="Take log(1 + x) first, for expression that is not logged yet.")] = False,
+    z: Depths = None,
+    z_key: DepthKey = "z",
+    spatial_key: SpatialKey = "spatial",
+    section_key: SectionKey = "section",
+    layer: Layer = None,
+    log1p: Log1p = False,
     voxel_size: Annotated[
         float | None, typer.Option(help="Edge of a voxel, in the unit of x and y. Default: by the cells' spacing.")
     ] = None,
@@ -129,9 +134,7 @@ def reconstruct(
             msg = f"--out {out} must end in {' or '.join(_SUFFIXES)}"
             raise ValueError(msg)
         with _stage("sections"):
-            adatas = isost.io.read_sections(sections[0] if len(sections) == 1 else sections, section_key=section_key)
-            if log1p:
-                _log1p(adatas, layer=layer)
+            adatas = _read(sections, section_key=section_key, layer=layer, log1p=log1p)
             stack = isost.pp.slice_stack(
                 adatas, spatial_key=spatial_key, z_key=z_key, z=z or None, section_key=section_key, layer=layer
             )
@@ -143,6 +146,68 @@ def reconstruct(
             volume = isost.tl.reconstruct(stack, model=model, voxel_size=voxel_size, genes=gene or None)
             isost.io.write(volume, out)
         _say_what_was_made(volume, [out] if model_out is None else [out, model_out])
+
+
+@app.command()
+def evaluate(
+    sections: SectionFiles,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Section to leave out, by name or by number in z order from 0, once for each; they are left out "
+            "together. Default: every section but the first and the last, one after another."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Table of all scores to write: .csv.")] = None,
+    z: Depths = None,
+    z_key: DepthKey = "z",
+    spatial_key: SpatialKey = "spatial",
+    section_key: SectionKey = "section",
+    layer: Layer = None,
+    log1p: Log1p = False,
+    seed: Seed = 0,
+    device: Device = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Score generated sections against measured ones that were left out.
+
+    Trains without the held-out sections, generates them, and prints how well they match what was measured, beside
+    simple baselines, and a verdict for each score. One training for every section left out in turn.
+
+    \b
+    Every interior section in turn, all scores of all sections and genes to a file:
+        isost evaluate s1.h5ad s2.h5ad s3.h5ad s4.h5ad -o scores.csv
+    Two sections left out together, in one training:
+        isost evaluate sections/ --hold-out s2 --hold-out s4
+    """  # noqa: D301
+    with _errors_in_a_line(debug=debug):
+        _talk(verbose)
+        if out is not None and out.suffix != ".csv":
+            msg = f"--out {out} must end in .csv"
+            raise ValueError(msg)
+        with _stage("sections"):
+            adatas = _read(sections, section_key=section_key, layer=layer, log1p=log1p)
+        with _stage("scores"):
+            scores = isost.tl.evaluate(
+                adatas,
+                hold_out=[_name_or_number(one, names=adatas) for one in hold_out] if hold_out else None,
+                seed=seed,
+                stack_kws={
+                    "spatial_key": spatial_key,
+                    "z_key": z_key,
+                    "z": z or None,
+                    "section_key": section_key,
+                    "layer": layer,
+                },
+                fit_kws={"device": device},
+            )
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            scores.to_csv(out)
+        _say_scores(scores)
+        if out is not None:
+            typer.echo(f"\nWritten:\n  {out}")
 
 
 def _demo(out: Path, *, seed: int, device: str | None) -> None:
@@ -178,10 +243,34 @@ def _say_what_was_made(volume: AnnData, paths: list[Path]) -> None:
         typer.echo(f"  {path}")
 
 
+def _say_scores(scores: DataFrame) -> None:
+    means = scores.xs(("mean", "all"))
+    numbers = means.drop(columns="verdict").rename_axis(None)
+    held = list(scores.index.unique("section"))[1:]
+    typer.echo(f"\nMeans over the held-out sections {', '.join(held)}:\n")
+    typer.echo(numbers.to_string(float_format=lambda value: f"{value:.4f}"))
+    typer.echo("\nisost beside the best baseline (self is a level that no method is expected to reach):\n")
+    for metric, words in means["verdict"].items():
+        typer.echo(f"{metric:<11}{words}")
+
+
+def _name_or_number(text: str, *, names: Container[str]) -> str | int:
+    return int(text) if text not in names and text.removeprefix("-").isdecimal() else text
+
+
 def _talk(verbose: bool) -> None:
     if verbose:
         isost.settings.verbosity = "INFO"
     isost.settings.progress = sys.stderr.isatty()
+
+
+def _read(sections: list[Path], *, section_key: str, layer: str | None, log1p: bool) -> dict[str, AnnData]:
+    adatas = isost.io.read_sections(sections[0] if len(sections) == 1 else sections, section_key=section_key)
+    if log1p:
+        # sections of one file are views of it, which scanpy does not write to without a warning
+        adatas = {name: adata.copy() for name, adata in adatas.items()}
+        _log1p(adatas, layer=layer)
+    return adatas
 
 
 def _log1p(adatas: dict[str, AnnData], *, layer: str | None) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Carried", "carry_sections", "locate"]
 
 _MOST_POINTS = 65_536  # that walk together: bounds memory; noise and graphs do not depend on it
+_ROUNDING = 1e-9  # of a gap: a depth this near to a section is the section's own, computed in another way
 
 
 class Place(NamedTuple):
@@ -50,9 +51,11 @@ class Carried:
 
 
 def locate(depths: NDArray[np.floating], target: float) -> Place:
-    """Gap that holds a depth, and the fraction of it; a measured section is its gap's end, 0 or exactly 1."""
+    """Gap that holds a depth, and the fraction of it; a measured section is its gap's end, exactly 0 or 1."""
     gap = int(np.clip(np.searchsorted(depths, target, side="right") - 1, 0, len(depths) - 2))
-    return Place(gap, float((target - depths[gap]) / (depths[gap + 1] - depths[gap])))
+    fraction = float((target - depths[gap]) / (depths[gap + 1] - depths[gap]))
+    end = float(round(fraction))
+    return Place(gap, end if abs(fraction - end) <= _ROUNDING else fraction)
 
 
 def carry_sections(
@@ -65,8 +68,9 @@ def carry_sections(
 ) -> Iterator[Carried]:
     """Carry every section up and down through its gaps and hold it at the depths asked for.
 
-    Each gap is walked by the drift of its direction from the section that borders it, in steps no longer than the
-    model's, through all the depths asked for inside it. At a measured depth the section itself is returned.
+    Each gap is walked by the drift of its direction from the section that borders it, through all the depths asked for
+    inside it; the way from one to the next takes steps of about the model's length, at least one. At a measured depth
+    the section itself is returned.
 
     Parameters
     ----------

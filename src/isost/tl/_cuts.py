@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DepthCut", "PlaneCut", "as_cuts", "is_single"]
 
+_ROUNDING = 1e-9  # of the stack's depth
+
 
 @dataclass(frozen=True)
 class DepthCut:
     """A section parallel to the measured ones: every cell at one depth."""
 
     depths: NDArray[np.float64]  # (1,), input units
-    share: float = 1.0  # of a section's cells that each depth stands for
 
-    def holds(self, place: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether places (n, 3) lie in the cut."""
-        return np.ones(len(place), dtype=bool)
+    def shares(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of a section's cells (n,) that the cut takes at places (n, 3): all of them."""
+        return np.ones(len(place))
 
     def flatten(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coordinates (n, 2) inside the cut."""
@@ -40,21 +41,42 @@ class PlaneCut:
 
     origin: NDArray[np.float64]  # (3,), input units
     normal: NDArray[np.float64]  # (3,), of length 1
-    thickness: float
-    depths: NDArray[np.float64]
-    share: float
+    thickness: float  # along the normal
+    spacing: float  # of cells inside sections: how thick a section is taken to be
+    depths: NDArray[np.float64]  # of the frames, ascending
+    ends: tuple[float, float]  # lowest and highest depth of the tissue
 
-    def holds(self, place: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether places (n, 3) lie in the slab."""
-        inside: NDArray[np.bool_] = np.abs((place - self.origin) @ self.normal) <= self.thickness / 2
-        return inside
+    def shares(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Share of a section's cells (n,) that the cut takes at places (n, 3) of its frames; 0 outside the slab.
+
+        A column of tissue one section thick holds one section's cells. The frames that meet the slab in the column of
+        a place share the height of that stretch equally, so the number of cells does not hang on how many they are.
+        """
+        low, high = self._faces(place)
+        n_frames = np.searchsorted(self.depths, high, "right") - np.searchsorted(self.depths, low, "left")
+        height = np.clip(high, *self.ends) - np.clip(low, *self.ends)
+        inside = (low <= place[:, 2]) & (place[:, 2] <= high)
+        return np.where(inside, np.clip(height / self.spacing / np.maximum(n_frames, 1), 0.0, 1.0), 0.0)
+
+    def _faces(self, place: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Depths (n,) between which the slab lies, above and below each place."""
+        across = (place[:, :2] - self.origin[:2]) @ self.normal[:2]
+        if self.normal[2] == 0:
+            above = np.where(np.abs(across) <= self.thickness / 2, np.inf, -np.inf)
+            return -above, above
+        middle = self.origin[2] - across / self.normal[2]
+        half = self.thickness / 2 / abs(self.normal[2])
+        return middle - half, middle + half
 
     def flatten(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Coordinates (n, 2) along the two axes of the plane that are nearest to x and y, or to x and z."""
+        """Coordinates (n, 2) along the two axes of the plane nearest to x and y, or to x and z, or to y and z."""
         helper = np.eye(3)[0] if abs(self.normal[0]) < 0.9 else np.eye(3)[1]
         first = helper - (helper @ self.normal) * self.normal
         first /= np.linalg.norm(first)
-        flat: NDArray[np.float64] = (place - self.origin) @ np.column_stack([first, np.cross(self.normal, first)])
+        second = np.cross(self.normal, first)
+        # both grow with the axis of space they are nearest to: no picture lies upside down
+        second *= np.sign(second[np.abs(second).argmax()])
+        flat: NDArray[np.float64] = (place - self.origin) @ np.column_stack([first, second])
         return flat
 
 
@@ -73,12 +95,22 @@ def as_cuts(
         if thickness is not None:
             msg = "thickness= belongs to plane=: a section at a depth z is flat"
             raise ValueError(msg)
-        return [_depth_cut(sections, float(depth)) for depth in np.atleast_1d(np.asarray(z, dtype=np.float64))]
-    if thickness is not None and not thickness > 0:
-        msg = f"thickness must be positive, got {thickness}"
+        depths = np.ravel(np.asarray(z, dtype=np.float64))
+        _check_some(depths, "z")
+        return [_depth_cut(sections, float(depth)) for depth in depths]
+    if thickness is not None and not 0 < thickness < np.inf:
+        msg = f"thickness must be a positive number, got {thickness}"
         raise ValueError(msg)
+    _check_some(plane, "plane")
     pairs: Sequence[Any] = [plane] if is_single(plane=plane) else cast("Any", plane)
-    return [_plane_cut(sections, *pair, thickness=thickness) for pair in pairs]
+    spacing = _spacing(sections)
+    return [_plane_cut(sections, pair, thickness=thickness or spacing, spacing=spacing) for pair in pairs]
+
+
+def _check_some(wanted: Any, name: str) -> None:
+    if not len(wanted):
+        msg = f"{name}= is an empty list; ask for at least one section"
+        raise ValueError(msg)
 
 
 def is_single(*, z: object = None, plane: Any = None) -> bool:
@@ -88,40 +120,47 @@ def is_single(*, z: object = None, plane: Any = None) -> bool:
 
 def _depth_cut(sections: Sections, depth: float) -> DepthCut:
     low, high = sections.stack.z[0], sections.stack.z[-1]
-    if not low <= depth <= high:
+    slack = _ROUNDING * (high - low)
+    if not low - slack <= depth <= high + slack:
         msg = f"z = {depth:g} lies outside the stack, whose sections span z = {low:g} to {high:g}"
         raise ValueError(msg)
     return DepthCut(np.array([depth]))
 
 
-def _plane_cut(sections: Sections, origin: ArrayLike, normal: ArrayLike, *, thickness: float | None) -> PlaneCut:
-    point, direction = np.asarray(origin, np.float64), np.asarray(normal, np.float64)
-    if point.shape != (3,) or direction.shape != (3,) or not np.linalg.norm(direction) > 0:
-        msg = f"a plane is a point and a normal of three numbers each, not all zero, got {origin!r} and {normal!r}"
+def _plane_cut(sections: Sections, pair: Any, *, thickness: float, spacing: float) -> PlaneCut:
+    sound = hasattr(pair, "__len__") and len(pair) == 2 and all(np.shape(part) == (3,) for part in pair)
+    if not sound or not np.isfinite(pair).all() or not np.any(pair[1]):
+        msg = f"a plane is a point and a normal of three numbers each, the normal not all zero, got {pair!r}"
         raise ValueError(msg)
-    direction = direction / np.linalg.norm(direction)
+    point, normal = np.asarray(pair, np.float64)
+    direction = normal / np.linalg.norm(normal)
     stack = sections.stack
-    spacing = _spacing(sections)
-    thickness = spacing if thickness is None else thickness
     # where the slab passes through the box around the tissue: the box's corners bound n·p in the plane of each depth
     places = stack.normalization.decode(stack.state[:, :3], dims=SPACE)[:, :2]
     low, high = places.min(0), places.max(0)
     corners = np.array([[x, y] for x in (low[0], high[0]) for y in (low[1], high[1])])
     across = (corners - point[:2]) @ direction[:2]
-    # frames at most a cell's spacing or half the slab apart, each standing for that share of a section
-    n_frames = max(1, int(np.ceil((stack.z[-1] - stack.z[0]) / min(spacing, thickness / 2))))
+    # frames at most half a cell's spacing or half the slab apart, so that each stands for less than a section
+    n_frames = int(np.ceil((stack.z[-1] - stack.z[0]) / (min(spacing, thickness) / 2)))
     depths = np.linspace(stack.z[0], stack.z[-1], n_frames + 1)
     along = (depths - point[2]) * direction[2]
     touched = (along + across.min() <= thickness / 2) & (along + across.max() >= -thickness / 2)
     if not touched.any():
-        msg = f"the plane through {point} with normal {direction} does not meet the stack"
+        msg = (
+            f"the plane through {point} with normal {direction} does not meet the stack, which spans x = {low[0]:g} to "
+            f"{high[0]:g}, y = {low[1]:g} to {high[1]:g} and z = {stack.z[0]:g} to {stack.z[-1]:g}"
+        )
         raise ValueError(msg)
-    share = (stack.z[-1] - stack.z[0]) / n_frames / spacing
-    return PlaneCut(point, direction, thickness, depths[touched], min(1.0, share))
+    ends = (stack.z[0] - spacing / 2, stack.z[-1] + spacing / 2)
+    return PlaneCut(point, direction, thickness, spacing, depths[touched], ends)
 
 
 def _spacing(sections: Sections) -> float:
     """Median distance of a cell to its nearest neighbour inside sections, input units."""
     scale = sections.stack.normalization.scale[0]
     nearest = [cKDTree(p).query(p, [2])[0][:, 0] for p in sections.positions]
-    return float(np.median(np.concatenate(nearest)) * scale)
+    spacing = float(np.median(np.concatenate(nearest)) * scale)
+    if spacing == 0:
+        msg = "most cells lie exactly on another cell of their section, so a plane has no thickness; ask for z="
+        raise ValueError(msg)
+    return spacing

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Sections", "as_device", "as_stack", "check_fits", "warn_many_steps"]
 
 _MANY_STEPS = 1000
+_SAME = 1e-6  # of the data's width: rounding, where the same sections were prepared twice
 
 
 def as_stack(
@@ -50,6 +51,9 @@ class Sections:
     """
 
     def __init__(self, adata: AnnData) -> None:
+        if not isinstance(adata, AnnData):
+            msg = f"a stack is one AnnData, not {type(adata).__name__}; call isost.pp.slice_stack on the sections first"
+            raise TypeError(msg)
         self.stack = Stack.from_anndata(adata)
         self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
         self.positions: list[NDArray[np.float64]] = [state[:, :2].astype(np.float64) for state in self.states]
@@ -73,12 +77,11 @@ def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:
     if model.genes != list(adata.var_names):
         msg = f"the model knows {len(model.genes)} genes and this stack has {adata.n_vars}, or others; {again}"
         raise ValueError(msg)
-    same = stack.normalization.minimum.shape == model.normalization.minimum.shape and all(
-        np.allclose(mine, theirs, rtol=1e-6)
-        for mine, theirs in (
-            (stack.normalization.minimum, model.normalization.minimum),
-            (stack.normalization.scale, model.normalization.scale),
-        )
+    mine, theirs = stack.normalization, model.normalization
+    same = mine.minimum.shape == theirs.minimum.shape and all(
+        # a shift counts in units of the data's width: their distance from 0 says nothing
+        (np.abs(a - b) <= _SAME * theirs.scale).all()
+        for a, b in ((mine.minimum, theirs.minimum), (mine.scale, theirs.scale))
     )
     if not same:
         msg = f"the model was fitted to sections with another normalisation; {again}"

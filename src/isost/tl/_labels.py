@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from isost._keys import UNS
 from isost._normalization import DEPTH, SPACE
 from isost.generation import locate
 
@@ -39,7 +40,7 @@ def label_columns(
     place
         Where the cells are, (n, 3), input units.
     """
-    section_key = stack.uns["isost"]["params"]["section_key"]
+    section_key = stack.uns[UNS]["params"]["section_key"]
     columns = [
         name
         for name, values in stack.obs.items()
@@ -52,7 +53,8 @@ def label_columns(
     for name in columns:
         codes = stack.obs[name].cat.codes.to_numpy()
         same = codes[around] == codes[donor][:, None]
-        labels[f"{name}_probability"] = np.where(codes[donor] >= 0, (same * weights).sum(1), np.nan)
+        share = np.minimum((same * weights).sum(1), 1.0)  # rounding may pass 1
+        labels[f"{name}_probability"] = np.where(codes[donor] >= 0, share, np.nan)
     return labels
 
 
@@ -66,12 +68,11 @@ def _around(sections: Sections, place: NDArray[np.float64]) -> tuple[NDArray[np.
     where = {depth: locate(stack.depths, depth) for depth in np.unique(depths)}
     gaps = np.array([where[depth].gap for depth in depths])
     fraction = np.array([where[depth].fraction for depth in depths])
-    for section in range(len(stack.names)):
-        tree = cKDTree(sections.positions[section])
-        for side, gap in ((0, section), (1, section - 1)):
-            here = gaps == gap
-            if here.any():
-                columns = slice(side * k, (side + 1) * k)
-                rows[here, columns] = stack.offsets[section] + tree.query(state[here, :2], np.arange(1, k + 1))[1]
-                weights[here, columns] = (fraction if side else 1 - fraction)[here, None] / k
+    for gap in np.unique(gaps):
+        here = gaps == gap
+        for side, section in enumerate((gap, gap + 1)):
+            columns = slice(side * k, (side + 1) * k)
+            nearest = cKDTree(sections.positions[section]).query(state[here, :2], np.arange(1, k + 1))[1]
+            rows[here, columns] = stack.offsets[section] + nearest
+            weights[here, columns] = (fraction if side else 1 - fraction)[here, None] / k
     return rows, weights

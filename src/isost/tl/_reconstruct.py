@@ -92,7 +92,8 @@ def reconstruct(
     Raises
     ------
     ValueError
-        If the sections are bad input (see :func:`isost.pp.slice_stack`), or the model belongs to others.
+        If the sections are bad input (see :func:`isost.pp.slice_stack`), the model belongs to others, or an argument
+        would have no effect.
     KeyError
         If a gene is not there.
 
@@ -136,7 +137,11 @@ def reconstruct(
 def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
     if genes is None:
         return np.arange(stack.n_vars)
-    columns: NDArray[np.intp] = stack.var_names.get_indexer(pd.Index(genes))
+    wanted = pd.Index(genes)
+    if not wanted.is_unique:
+        msg = f"genes= names {wanted[wanted.duplicated()][0]!r} twice; name it once"
+        raise ValueError(msg)
+    columns: NDArray[np.intp] = stack.var_names.get_indexer(wanted)
     if (columns < 0).any():
         missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
         msg = f"genes {missing} are not in the stack; it has {stack.n_vars}, such as {list(stack.var_names[:3])}"
@@ -174,8 +179,11 @@ def _density(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.fl
     normalization = sections.stack.normalization
     targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
     accumulator = Accumulator(grid, 0)
+    low, high = grid.centers([np.zeros(3), np.array(grid.shape) - 1])
     for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed):
         points = normalization.decode(carried.state[:, :3], dims=SPACE)
+        # cells that stray beyond all measured ones count at the edge of the grid, so that none is lost
+        points[:, :2] = points[:, :2].clip(low[:2], high[:2])
         points[:, 2] = grid.layer_depths()[carried.target]
         spread, shares = spread_in_layer(points, np.full(len(points), carried.weight), grid)
         accumulator.add(spread, np.empty((len(spread), 0)), shares)
@@ -209,10 +217,12 @@ def _rows(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float
         components[rows] = normalization.decode(expected.mean, dims=EXPRESSION)
         uncertainty[rows] = np.sqrt((expected.variance / spread**2).mean(1))
     distance = np.abs(centers[:, 2:] - stack.z).min(1)
+    # by the grid's own rule, so that a section on the face between two layers lies in one of them
+    measured_layers = grid.index(np.column_stack([np.zeros((len(stack.z), 2)), stack.z]))[:, 2]
     obs = pd.DataFrame(
         {
             keys.DENSITY: voxels.density,
-            keys.MEASURED: distance <= grid.voxel_size / 2,
+            keys.MEASURED: np.isin(voxels.index[:, 2], measured_layers),
             keys.SECTION_DISTANCE: distance,
             keys.UNCERTAINTY: uncertainty,
         },

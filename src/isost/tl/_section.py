@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from isost.model import IsoST
 
 __all__ = ["section"]
+
+_ROUNDING = 1e-9  # of the stack's depth: a cell this near to a measured section lies in it
 
 
 def section(
@@ -56,7 +59,7 @@ def section(
         Point and normal, each of three numbers in input units, or a list of such pairs; instead of `z`.
     thickness
         Of the slab around each plane from which cells are taken, input units; the median spacing of cells inside
-        sections when None.
+        sections when None, which gives a plane as many cells to the area as a section has.
     seed
         Seed of noise and thinning.
 
@@ -99,8 +102,8 @@ def section(
         if not is_single(z=z, plane=plane):
             for i, part in enumerate(parts):
                 part.obs[keys.CUT] = i
-            out = concat(parts, merge="same", uns_merge="same")
-            out.obs_names = [f"cell_{i}" for i in range(out.n_obs)]
+            names = [str(i) for i in range(len(parts))]
+            out = concat(parts, keys=names, index_unique="_cut", merge="same", uns_merge="same")
         notes.append(f"{out.n_obs} cells on {len(cuts)} cuts")
     return out
 
@@ -122,7 +125,7 @@ class _Cells:
 def _cut(
     stack: AnnData, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: tuple[int, int]
 ) -> AnnData:
-    candidates = _candidates(sections, model, cut, seed=seed[0])
+    candidates = _candidates(stack, sections, model, cut, seed=seed[0])
     flat = cut.flatten(candidates.place)
     rows = systematic_sample(flat, candidates.weight, generator=np.random.default_rng(seed))
     cells = candidates[rows]
@@ -131,36 +134,35 @@ def _cut(
     source = np.repeat(np.arange(len(sections.stack.names)), sections.stack.sizes)[cells.donor]
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     obs = label_columns(stack, sections, cells.donor, cells.place)
-    obs[keys.MEASURED] = distance == 0
+    obs[keys.MEASURED] = distance <= _ROUNDING * np.ptp(sections.stack.z)
     obs[keys.SOURCE_SECTION] = pd.Categorical(
         np.array(sections.stack.names, dtype=object)[source], categories=list(sections.stack.names), ordered=True
     )
     obs[keys.SECTION_DISTANCE] = distance
     obs.index = pd.Index([f"cell_{i}" for i in range(len(obs))])
     obsm = {keys.SPATIAL: cells.place} | ({"plane": flat[rows]} if isinstance(cut, PlaneCut) else {})
-    colors = {key: value for key, value in stack.uns.items() if key.endswith("_colors")}
+    colors = {key: copy(value) for key, value in stack.uns.items() if key.endswith("_colors")}
     return AnnData(
         sampled, obs=obs, var=stack.var.copy(), obsm=obsm, layers={keys.MEAN: mean, keys.STD: std}, uns=colors
     )
 
 
-def _candidates(sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: int) -> _Cells:
+def _candidates(adata: AnnData, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: int) -> _Cells:
     """All cells carried to the depths of the cut that lie in it, with their weights."""
     stack = sections.stack
     targets = stack.normalization.encode(cut.depths[:, None], dims=DEPTH)[:, 0]
     parts: list[_Cells] = []
     for carried in carry_sections(model, sections.states, stack.depths, targets, seed=seed):
-        place = stack.normalization.decode(carried.state[:, :3], dims=SPACE)
-        place[:, 2] = cut.depths[carried.target]
         rows = stack.section(carried.section)
+        change = carried.state - stack.state[rows]
+        # from the measured place, not from its float32 state: what does not move stays where it is to the last digit
+        place = adata.obsm[keys.SPATIAL][rows] + change[:, :3] * stack.normalization.scale[SPACE]
+        place[:, 2] = cut.depths[carried.target]
+        weight = carried.weight * cut.shares(place)
         cells = _Cells(
-            place,
-            np.arange(rows.start, rows.stop),
-            carried.state[:, 3:] - stack.state[rows, 3:],
-            np.full(len(place), carried.weight * cut.share),
-            np.full(len(place), carried.target),
+            place, np.arange(rows.start, rows.stop), change[:, 3:], weight, np.full(len(place), carried.target)
         )
-        parts.append(cells[cut.holds(place)])
+        parts.append(cells[weight > 0])
     parts.sort(key=lambda part: int(part.donor[0]) if len(part.donor) else -1)
     return _Cells(
         place=np.concatenate([part.place for part in parts]),
@@ -200,7 +202,7 @@ def _sampled(stack: AnnData, sections: Sections, cells: _Cells) -> Any:
         cells.change * sections.component_scale, view.loadings, np.zeros_like(view.gene_mean), view.gene_scale
     )
     low, high = (_per_gene(stack.X, what) for what in ("min", "max"))
-    changed = np.clip((own.toarray() if sp.issparse(own) else np.asarray(own)) + change, low, high).astype(np.float32)
+    changed = np.clip((own.toarray() if sp.issparse(own) else np.asarray(own)) + change, low, high)
     return sp.csr_matrix(changed) if sp.issparse(own) else changed
 
 

@@ -38,6 +38,20 @@ def test_a_difference_that_varies_between_sections_is_none() -> None:
     assert compare("r_cell", uneven) == f"on a par with copy (within {noise:.2g})"
 
 
+def test_many_sections_that_all_agree_overrule_their_spread() -> None:
+    copy = np.array([-0.2, 0.4, 0.95, 0.97, 0.96])
+    isost = np.array([0.9, 0.96, 0.98, 0.99, 0.965])
+    assert compare("r_density", {"isost": draws(*isost), "copy": draws(*copy)}).startswith("better than copy by 0.34")
+    assert compare("r_density", {"isost": draws(*isost[:4]), "copy": draws(*copy[:4])}).startswith("on a par")
+    isost[4] = 0.955
+    assert compare("r_density", {"isost": draws(*isost), "copy": draws(*copy)}).startswith("on a par")
+
+
+def test_ratios_above_and_below_one_do_not_cancel() -> None:
+    scores = {"isost": draws(1.3, 1.2, 1.3, 1.2, 1.3), "copy": draws(0.4, 1.6, 0.4, 1.6, 1.5)}
+    assert compare("n_ratio", scores) == "better than copy by 0.32"
+
+
 def test_a_difference_smaller_than_that_between_draws_is_none() -> None:
     scores = {"isost": draws(0.53), "copy": draws(0.1), "linear": draws(0.5, n_draws=5, spread=0.05)}
     noise = 2 * np.std(0.05 * np.linspace(-1, 1, 5), ddof=1)

@@ -15,6 +15,7 @@ __all__ = ["TRUSTED_R", "compare", "trust"]
 
 TRUSTED_R = 0.5  # r_voxel from which a gene is called trustworthy: a quarter of its variance over bins is explained
 _TRUSTED_SHARE = 0.9
+_UNANIMOUS = 5  # sections that must all say the same to overrule their spread: chance does that once in 16 times
 _SPREADS = 2  # of the noise that a difference must exceed, as in a 95 % interval
 _LOWER_IS_BETTER = ("energy", "d_moran")
 _ONE_IS_BEST = ("var_ratio", "n_ratio")
@@ -24,10 +25,12 @@ def compare(metric: str, scores: Mapping[str, NDArray[np.float64]]) -> str:
     """Say in words how isost stands beside the best of the plain baselines.
 
     The best baseline is the one, ``"self"`` left out, whose mean score is best: lowest for ``energy`` and
-    ``d_moran``, nearest to 1 for ``var_ratio`` and ``n_ratio``, highest for the rest. A difference counts when it
-    exceeds twice its noise, the larger of two: the standard error, over sections, of isost's difference from that
+    ``d_moran``, highest for the rest, and for ``var_ratio`` and ``n_ratio`` least distant from 1, the distance taken
+    in each section and then averaged, so that too many here and too few there do not cancel. A difference counts when
+    it exceeds twice its noise, the larger of two: the standard error, over sections, of isost's difference from that
     baseline, and the standard deviation of one draw's mean score, the largest of the baselines that are drawn at
-    random (isost is one draw too). With one section only the second is known.
+    random (isost is one draw too). The first is left out where there is one section only, and where five or more
+    sections all favour the same side: one section with a huge difference must not hide that it is the same in all.
 
     Parameters
     ----------
@@ -51,9 +54,11 @@ def compare(metric: str, scores: Mapping[str, NDArray[np.float64]]) -> str:
     if not known.any():
         return "not defined: the cells are too scattered to be binned"
     scores = {name: values[:, known] for name, values in scores.items()}
-    best = min(plain, key=lambda name: float(_loss(metric, scores[name].mean())))
-    gain = float(_loss(metric, scores[best].mean()) - _loss(metric, scores["isost"].mean()))
-    margin = _SPREADS * max(_section_noise(metric, scores["isost"], scores[best]), _draw_noise(metric, scores))
+    losses = {name: _loss(metric, values.mean(0)) for name, values in scores.items()}
+    best = min(plain, key=lambda name: float(losses[name].mean()))
+    gains = losses[best] - losses["isost"]
+    gain = float(gains.mean())
+    margin = _SPREADS * max(_section_noise(gains), _draw_noise(metric, scores))
     if abs(gain) <= margin:
         return f"on a par with {best} (within {margin:.2g})"
     return f"{'better' if gain > 0 else 'worse'} than {best} by {abs(gain):.2g}"
@@ -86,18 +91,18 @@ def trust(morans_i: NDArray[np.float64], r_voxel: NDArray[np.float64]) -> str:
     return f"trust genes with a Moran's I from {lowest:.2g} ({enough[-1] + 1} of {len(order)})"
 
 
-def _loss(metric: str, score: NDArray[np.float64] | np.floating) -> NDArray[np.float64]:
+def _loss(metric: str, score: NDArray[np.float64]) -> NDArray[np.float64]:
     """How bad a score is; less is better."""
     if metric in _ONE_IS_BEST:
-        return np.asarray(np.abs(score - 1))
-    return np.asarray(score if metric in _LOWER_IS_BETTER else -score)
+        return np.abs(score - 1)
+    return score if metric in _LOWER_IS_BETTER else -score
 
 
-def _section_noise(metric: str, ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
-    difference = _loss(metric, ours.mean(0)) - _loss(metric, theirs.mean(0))
-    return float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else 0.0
+def _section_noise(gains: NDArray[np.float64]) -> float:
+    unanimous = len(gains) >= _UNANIMOUS and bool((np.sign(gains) == np.sign(gains[0])).all())
+    return 0.0 if unanimous or len(gains) == 1 else float(gains.std(ddof=1) / np.sqrt(len(gains)))
 
 
 def _draw_noise(metric: str, scores: Mapping[str, NDArray[np.float64]]) -> float:
-    drawn = [scores[name].mean(1) for name in RANDOM_BASELINES if name in scores]
-    return max((float(_loss(metric, means).std(ddof=1)) for means in drawn), default=0.0)
+    drawn = [_loss(metric, scores[name]).mean(1) for name in RANDOM_BASELINES if name in scores]
+    return max((float(means.std(ddof=1)) for means in drawn), default=0.0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ._normalization import Normalization
@@ -196,9 +197,13 @@ class IsoST:
             if not (folder / name).is_file():
                 msg = f"{folder} holds no model: {name} is missing; a model is a folder written by IsoST.save"
                 raise FileNotFoundError(msg)
-        numbers = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        numbers = _read_numbers(folder)
         settings = _settings(numbers, folder)
-        tensors = load_file(folder / _WEIGHTS, device=str(device))
+        try:
+            tensors = load_file(folder / _WEIGHTS, device=str(device))
+        except SafetensorError as error:
+            msg = f"{folder / _WEIGHTS} is damaged ({error}); write the model again by IsoST.save"
+            raise ValueError(msg) from error
         drifts: dict[str, Drift] = {}
         for direction in ("forward", "backward") if settings.dual else ("forward",):
             with torch.device("meta"):
@@ -222,9 +227,22 @@ class IsoST:
         )
 
 
+def _read_numbers(folder: Path) -> dict[str, Any]:
+    try:
+        numbers: dict[str, Any] = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
+        missing = {"settings", "normalization", "genes", "cell_variance", "history"} - set(numbers)
+    except (ValueError, TypeError) as error:
+        msg = f"{folder / _NUMBERS} is damaged ({error}); write the model again by IsoST.save"
+        raise ValueError(msg) from error
+    if missing:
+        msg = f"{folder / _NUMBERS} lacks {sorted(missing)}; write the model again by IsoST.save"
+        raise ValueError(msg)
+    return numbers
+
+
 def _settings(numbers: dict[str, Any], folder: Path) -> ModelSettings:
     known = {f.name for f in fields(ModelSettings)}
-    given = dict(numbers.get("settings", {}))
+    given = dict(numbers["settings"])
     if "n_comps" not in given or not set(given) <= known:
         msg = (
             f"{folder / _NUMBERS} was written by isost {numbers.get('isost', 'of an unknown version')} and has "

@@ -58,4 +58,5 @@ def _nucleus(shape: Shape, xyz: Floats) -> Floats:
     t = body[:, 2]
     off_x, off_y = body[:, 0] - (0.62 - 0.06 * t), body[:, 1] - (0.10 + 0.22 * t)
     off = np.sqrt((off_x / 0.24) ** 2 + (off_y / 0.30) ** 2 + (t / 1.8) ** 2)
-    return expit((1 - off) / 0.08)
+    inside: Floats = expit((1 - off) / 0.08)
+    return inside

@@ -58,7 +58,7 @@ def fit(
     dual: bool = True,
     expression_shift: float | None = None,
     n_cells: int | None = None,
-    batch_size: int = 2048,
+    batch_size: int = 1024,
     optimizer: str = "NAdam",
     lr: float | None = None,
     weight_decay: float = 1e-8,
@@ -103,7 +103,7 @@ def fit(
     batch_size
         Most cells of one section that one step sees; larger sections are cut into compact tiles of full density.
     optimizer, lr, weight_decay
-        Of `torch.optim`; lr is 3e-3 (annealed) for the bridge and 1e-3 (constant) for the trajectory when None.
+        Of `torch.optim`; lr is 6e-3 (annealed) for the bridge and 1e-3 (constant) for the trajectory when None.
     seed
         Seed of weights, tiles and noise. Global random state is not touched.
     device
@@ -160,7 +160,7 @@ def fit(
         loop = LoopSettings(
             epochs=epochs,
             optimizer=optimizer,
-            lr=lr if lr is not None else 3e-3 if objective == "bridge" else 1e-3,
+            lr=lr if lr is not None else 6e-3 if objective == "bridge" else 1e-3,
             weight_decay=weight_decay,
             anneal=objective == "bridge",
             seed=seed,
@@ -172,7 +172,7 @@ def fit(
         if objective == "bridge":
             task = _bridge(model, sections, batch_size=batch_size)
             if epochs is None:
-                loop = dataclasses.replace(loop, epochs=-(-_BRIDGE_STEPS // len(task.batches())))
+                loop = dataclasses.replace(loop, epochs=-(-_BRIDGE_STEPS // max(1, len(task.batches()))))
         else:
             task = _trajectory(model, sections, batch_size=batch_size, **trajectory_kws)
             loop = dataclasses.replace(loop, epochs=_TRAJECTORY_EPOCHS if epochs is None else epochs)

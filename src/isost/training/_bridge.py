@@ -47,7 +47,7 @@ class BridgeObjective:
         When batch_size is below at_least.
     """
 
-    def __init__(self, forward: Paths, backward: Paths, *, batch_size: int = 2048, at_least: int = 6) -> None:
+    def __init__(self, forward: Paths, backward: Paths, *, batch_size: int = 1024, at_least: int = 6) -> None:
         if batch_size < at_least:
             msg = f"batch_size={batch_size} is below at_least={at_least}, so no tile could be used: raise batch_size"
             raise ValueError(msg)

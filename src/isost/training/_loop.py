@@ -77,7 +77,7 @@ class LoopSettings:
 
     epochs: Any
     optimizer: str = "NAdam"
-    lr: float = 3e-3
+    lr: float = 6e-3
     weight_decay: float = 1e-8
     anneal: bool = True
     seed: int = 0

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import isost
 from isost._normalization import Normalization
@@ -30,6 +31,8 @@ def make_model(**settings: Any) -> IsoST:
         backward if wanted.dual else None,
         normalization=Normalization(rng.normal(size=6) * 1e6, rng.random(6) / 3),
         genes=["Gad1", "Slc17a6", "ß"],
+        loadings=rng.normal(size=(3, 3)),
+        component_variance=rng.random(3),
         cell_variance=rng.random(3) / 7,
         history=pd.DataFrame(
             {"epoch": [1, 2], "phase": ["shape", "joint"], "loss": [1 / 3, 0.1], "shape": [0.1, np.nan]}
@@ -64,7 +67,8 @@ def test_a_loaded_model_is_the_saved_one_to_the_last_bit(tmp_path: Path, setting
     assert loaded.genes == model.genes
     np.testing.assert_array_equal(loaded.normalization.minimum, model.normalization.minimum)
     np.testing.assert_array_equal(loaded.normalization.scale, model.normalization.scale)
-    np.testing.assert_array_equal(loaded.cell_variance, model.cell_variance)
+    for name in ("loadings", "component_variance", "cell_variance"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name), strict=True)
     pd.testing.assert_frame_equal(loaded.history, model.history, check_exact=True)
     assert loaded.drifts.keys() == model.drifts.keys()
     state = torch.rand(40, 6, generator=torch.Generator().manual_seed(1))
@@ -95,6 +99,8 @@ def test_without_history_it_is_empty() -> None:
         None,
         normalization=model.normalization,
         genes=model.genes,
+        loadings=model.loadings,
+        component_variance=model.component_variance,
         cell_variance=model.cell_variance,
     )
     assert len(bare.history) == 0
@@ -194,10 +200,18 @@ def test_damaged_numbers_are_named(saved: Path, text: str) -> None:
 
 def test_missing_numbers_are_named(saved: Path) -> None:
     (saved / "model.json").write_text('{"settings": {"n_comps": 3}}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"model\.json lacks \['cell_variance', 'genes', 'history', 'normalization'\]"):
+    with pytest.raises(ValueError, match=r"model\.json lacks \['genes', 'history', 'normalization'\]"):
         IsoST.load(saved)
 
 
 def test_settings_cannot_be_changed_by_chance() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_model().settings.delta_z = 1.0  # type: ignore[misc]
+
+
+def test_missing_components_are_named(saved: Path) -> None:
+    tensors = load_file(saved / "weights.safetensors")
+    del tensors["components.loadings"]
+    save_file(tensors, saved / "weights.safetensors")
+    with pytest.raises(ValueError, match=r"lacks \['loadings'\]"):
+        IsoST.load(saved)

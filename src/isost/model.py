@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["IsoST", "ModelSettings"]
 
 _WEIGHTS, _NUMBERS = "weights.safetensors", "model.json"
+_COMPONENTS = "components"
+_COMPONENT_ARRAYS = ("loadings", "component_variance", "cell_variance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +99,13 @@ class IsoST:
         Between input units and the state.
     genes
         Names of the genes, in the order of the stack.
+    loadings
+        Components that expected expression is estimated in and decoded from, (genes, C) float32: the G principal
+        components of the stack, then those of what else is spatial.
+    component_variance
+        Variance of each component over all cells, (C,).
     cell_variance
-        Variance of a cell's components about their expectation, (G,), state units.
+        Variance of a cell's components about their expectation, (C,).
     history
         One row an epoch: epoch, phase, loss and its parts.
     """
@@ -111,6 +118,8 @@ class IsoST:
         *,
         normalization: Normalization,
         genes: Sequence[str],
+        loadings: NDArray[np.floating],
+        component_variance: NDArray[np.floating],
         cell_variance: NDArray[np.floating],
         history: pd.DataFrame | None = None,
     ) -> None:
@@ -119,6 +128,8 @@ class IsoST:
         self.backward = backward
         self.normalization = normalization
         self.genes = list(genes)
+        self.loadings = np.asarray(loadings, dtype=np.float32)
+        self.component_variance = np.asarray(component_variance, dtype=np.float64)
         self.cell_variance = np.asarray(cell_variance, dtype=np.float64)
         self.history = pd.DataFrame() if history is None else history
 
@@ -160,12 +171,12 @@ class IsoST:
             for direction, drift in self.drifts.items()
             for name, value in drift.state_dict().items()
         }
+        tensors |= {f"{_COMPONENTS}.{name}": torch.as_tensor(getattr(self, name)) for name in _COMPONENT_ARRAYS}
         numbers = {
             "isost": version("isost"),
             "settings": asdict(self.settings),
             "normalization": {key: value.tolist() for key, value in self.normalization.to_dict().items()},
             "genes": self.genes,
-            "cell_variance": self.cell_variance.tolist(),
             "history": self.history.to_dict(orient="list"),
         }
         (folder / _NUMBERS).unlink(missing_ok=True)
@@ -204,6 +215,9 @@ class IsoST:
         except SafetensorError as error:
             msg = f"{folder / _WEIGHTS} is damaged ({error}); write the model again by IsoST.save"
             raise ValueError(msg) from error
+        if lacking := [name for name in _COMPONENT_ARRAYS if f"{_COMPONENTS}.{name}" not in tensors]:
+            msg = f"{folder / _WEIGHTS} lacks {lacking}; write the model again by IsoST.save"
+            raise ValueError(msg)
         drifts: dict[str, Drift] = {}
         for direction in ("forward", "backward") if settings.dual else ("forward",):
             with torch.device("meta"):
@@ -222,7 +236,7 @@ class IsoST:
             drifts.get("backward"),
             normalization=Normalization.from_dict(numbers["normalization"]),
             genes=numbers["genes"],
-            cell_variance=numbers["cell_variance"],
+            **{name: tensors[f"{_COMPONENTS}.{name}"].cpu().numpy() for name in _COMPONENT_ARRAYS},
             history=pd.DataFrame(numbers["history"]),
         )
 
@@ -230,7 +244,7 @@ class IsoST:
 def _read_numbers(folder: Path) -> dict[str, Any]:
     try:
         numbers: dict[str, Any] = json.loads((folder / _NUMBERS).read_text(encoding="utf-8"))
-        missing = {"settings", "normalization", "genes", "cell_variance", "history"} - set(numbers)
+        missing = {"settings", "normalization", "genes", "history"} - set(numbers)
     except (ValueError, TypeError) as error:
         msg = f"{folder / _NUMBERS} is damaged ({error}); write the model again by IsoST.save"
         raise ValueError(msg) from error

@@ -46,6 +46,8 @@ def make_model(forward: Any, backward: Any, **settings: Any) -> IsoST:
         backward,
         normalization=Normalization(np.zeros(3 + N_COMPS), np.ones(3 + N_COMPS)),
         genes=[],
+        loadings=np.zeros((0, N_COMPS)),
+        component_variance=np.ones(N_COMPS),
         cell_variance=np.ones(N_COMPS),
     )
 

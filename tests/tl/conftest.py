@@ -49,6 +49,8 @@ def noisy_model(model: IsoST) -> IsoST:
         model.backward,
         normalization=model.normalization,
         genes=model.genes,
+        loadings=model.loadings,
+        component_variance=model.component_variance,
         cell_variance=model.cell_variance,
     )
 

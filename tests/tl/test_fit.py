@@ -42,8 +42,12 @@ def test_the_model_knows_what_it_was_fitted_to(model: IsoST, stack: AnnData, fit
     normalization = stack.uns["isost"]["normalization"]
     np.testing.assert_array_equal(model.normalization.minimum, normalization["minimum"])
     np.testing.assert_array_equal(model.normalization.scale, normalization["scale"])
-    assert model.cell_variance.shape == (model.settings.n_comps,)
+    # fewer genes than components wanted for the mean: all of their space, the stack's components first
+    np.testing.assert_array_equal(model.loadings[:, : model.settings.n_comps], stack.varm["PCs"])
+    np.testing.assert_allclose(model.loadings @ model.loadings.T, np.eye(stack.n_vars), atol=1e-5)
+    assert model.cell_variance.shape == model.component_variance.shape == (stack.n_vars,)
     assert (model.cell_variance > 0).all()
+    assert (model.cell_variance < 2 * model.component_variance).all()
     assert model.settings.expression_shift == 0.5
     assert model.settings.planar
     assert model.settings.n_cells == fit_kws["n_cells"]

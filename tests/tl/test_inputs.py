@@ -52,6 +52,8 @@ def test_a_model_fits_sections_of_one_normalisation_whatever_their_offset(
         model.backward,
         normalization=theirs,
         genes=model.genes,
+        loadings=model.loadings,
+        component_variance=model.component_variance,
         cell_variance=model.cell_variance,
     )
     if fits:

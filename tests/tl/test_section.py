@@ -140,12 +140,11 @@ def test_mean_is_that_of_the_volume_at_the_same_place(
     state = view.normalization.encode(places, dims=slice(0, 3))
     gap, t = locate(view.depths, state[0, 2])
     expected = sections.expectation(model)(gap, t, state[:, :2])
-    components = view.normalization.decode(expected.mean, dims=slice(3, None)).astype(np.float32)
-    decoded = decode(components, view.loadings, view.gene_mean, view.gene_scale)
+    decoded = decode(expected.mean.astype(np.float32), model.loadings, view.gene_mean, view.gene_scale)
     np.testing.assert_allclose(middle.layers["mean"], decoded, atol=1e-6)
     # the standard error of independent components, gene by gene
-    variance = expected.variance * view.normalization.scale[3:] ** 2
-    slow = [np.sqrt((variance * view.loadings[g] ** 2).sum(1)) * view.gene_scale[g] for g in range(stack.n_vars)]
+    squared = model.loadings**2
+    slow = [np.sqrt((expected.variance * squared[g]).sum(1)) * view.gene_scale[g] for g in range(stack.n_vars)]
     np.testing.assert_allclose(middle.layers["std"], np.column_stack(slow), rtol=1e-4)
     assert middle.layers["mean"].dtype == middle.layers["std"].dtype == np.float32
     # and the volume's own numbers, at its voxels beside the cells
@@ -223,6 +222,8 @@ def test_a_model_of_one_direction_carries_the_lower_section_whole(
         None,
         normalization=model.normalization,
         genes=model.genes,
+        loadings=model.loadings,
+        component_variance=model.component_variance,
         cell_variance=model.cell_variance,
     )
     found = isost.tl.section(stack, model=upwards, z=(z[1] + z[2]) / 2)

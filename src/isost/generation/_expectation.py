@@ -21,7 +21,7 @@ _FIELDS_KEPT = 4  # sections whose search trees are held at a time
 
 
 class Expected(NamedTuple):
-    """Expected components and the variance of that estimate, both (n, G), state units."""
+    """Expected components and the variance of that estimate, both (n, C)."""
 
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
@@ -39,26 +39,26 @@ class Expectation:
     ----------
     positions
         Cells of each section (n_k, 2), state units, sections in order of depth.
-    expression
-        Principal components of the same cells (n_k, G), state units.
+    components
+        Components of the same cells' expression, (n_k, C) each; read when a section is first needed.
     n_cells
         Cells that the regression smooths over.
     cell_variance
-        Variance of a cell's components about their expectation (G,).
+        Variance of a cell's components about their expectation (C,).
     """
 
     def __init__(
         self,
         positions: Sequence[NDArray[np.floating]],
-        expression: Sequence[NDArray[np.floating]],
+        components: Sequence[NDArray[np.floating]],
         *,
         n_cells: int,
         cell_variance: NDArray[np.floating],
     ) -> None:
-        self._positions, self._expression = positions, expression
+        self._positions = positions
         self._variance = np.asarray(cell_variance, dtype=np.float64)
         self._field = lru_cache(_FIELDS_KEPT)(
-            lambda k: LocalLinear(positions[k], expression[k], n_cells=n_cells),
+            lambda k: LocalLinear(positions[k], components[k], n_cells=n_cells),
         )
         self._mean_difference = lru_cache(None)(self._measure_difference)
 
@@ -87,14 +87,15 @@ class Expectation:
 
 
 def cell_variance(
-    positions: Sequence[NDArray[np.floating]], expression: Sequence[NDArray[np.floating]], *, n_cells: int
+    positions: Sequence[NDArray[np.floating]], components: Sequence[NDArray[np.floating]], *, n_cells: int
 ) -> NDArray[np.float64]:
-    """Variance of a cell's components about their expectation (G,), by leaving each cell out of its own estimate.
+    """Variance of a cell's components about their expectation (C,), by leaving each cell out of its own estimate.
 
     Parameters as those of `Expectation`.
     """
-    total, count = np.zeros(expression[0].shape[1]), 0
-    for position, values in zip(positions, expression, strict=True):
+    total, count = np.zeros(components[0].shape[1]), 0
+    for k, position in enumerate(positions):
+        values = components[k]
         probes = slice(None, None, max(1, len(position) // _PROBES))
         without = LocalLinear(position, values, n_cells=n_cells)(position[probes], skip_nearest=True)
         residual = np.asarray(values[probes], np.float64) - without.mean

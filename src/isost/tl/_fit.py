@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
+from scipy.spatial import cKDTree
 
 from isost._logging import logger, step
 from isost._settings import settings as session
-from isost.field import LocalLinear, choose_width
+from isost.field import LocalLinear, choose_width, complementary_components
 from isost.generation import cell_variance
 from isost.model import IsoST, ModelSettings
 from isost.sde import step_count
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from isost.training import Objective
 
@@ -41,6 +44,8 @@ __all__ = ["fit"]
 _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
 _BRIDGE_STEPS = 300
 _LEADING_COMPS = 10  # hold what is spatial; the rest would only ask for a wider window
+_SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
+_SPATIAL_OVER = 30  # cells around each
 _TRAJECTORY_EPOCHS = (100, 100, 100)
 
 
@@ -58,6 +63,7 @@ def fit(
     dual: bool = True,
     expression_shift: float | None = None,
     n_cells: int | None = None,
+    n_mean_comps: int = 200,
     batch_size: int = 1024,
     optimizer: str = "NAdam",
     lr: float | None = None,
@@ -100,6 +106,9 @@ def fit(
         How far a cell's expression follows its surroundings, β in [0, 1]; chosen by leaving out sections when None.
     n_cells
         Cells that the expected expression is smoothed over; chosen by cross-validation when None.
+    n_mean_comps
+        Components, at most, in which expected expression is estimated: those of the stack, then those of what else is
+        spatial in the genes. With at least as many as genes nothing is lost.
     batch_size
         Most cells of one section that one step sees; larger sections are cut into compact tiles of full density.
     optimizer, lr, weight_decay
@@ -156,7 +165,8 @@ def fit(
             expression_shift=expression_shift,
             seed=seed,
         )
-        model = _fresh_model(settings, stack, sections, as_device(device))
+        loadings = _mean_loadings(stack, sections, n_mean_comps, random)
+        model = _fresh_model(settings, stack, sections, loadings, as_device(device))
         loop = LoopSettings(
             epochs=epochs,
             optimizer=optimizer,
@@ -236,18 +246,52 @@ def _chosen_shift(sections: Sections, n_cells: int, random: np.random.Generator)
     return choose_expression_shift(sections.positions, raw, sections.stack.depths, n_cells=n_cells, generator=random)
 
 
-def _fresh_model(settings: ModelSettings, stack: AnnData, sections: Sections, device: torch.device) -> IsoST:
+def _mean_loadings(
+    stack: AnnData, sections: Sections, n_mean_comps: int, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Join the stack's loadings and those of what else is spatial: (genes, C)."""
+    known = sections.stack.loadings
+    if n_mean_comps <= known.shape[1]:
+        return known
+    view = sections.stack
+    n_probes = max(1, _SPATIAL_PROBES // len(view.names))
+    smoothed = []
+    for k, positions in enumerate(sections.positions):
+        probes = random.permutation(len(positions))[:n_probes]
+        around = cKDTree(positions).query(positions[probes], np.arange(1, min(_SPATIAL_OVER, len(positions)) + 1))[1]
+        rows = np.repeat(np.arange(len(probes)), around.shape[1])
+        shares = np.full(around.size, 1 / around.shape[1])
+        average = sp.csr_matrix((shares, (rows, around.ravel())), shape=(len(probes), len(positions)))
+        mean = average @ stack.X[view.section(k)]
+        smoothed.append(((mean.toarray() if sp.issparse(mean) else mean) - view.gene_mean) / view.gene_scale)
+    extra = complementary_components(
+        np.concatenate(smoothed).astype(np.float32), known, n_comps=n_mean_comps - known.shape[1]
+    )
+    return np.column_stack([known, extra]).astype(np.float32)
+
+
+def _fresh_model(
+    settings: ModelSettings,
+    stack: AnnData,
+    sections: Sections,
+    loadings: NDArray[np.float32],
+    device: torch.device,
+) -> IsoST:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         forward = settings.drift()
         backward = settings.drift() if settings.dual else None
+    components = sections.components(loadings)
+    sums = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
     return IsoST(
         settings,
         forward.to(device),
         None if backward is None else backward.to(device),
         normalization=sections.stack.normalization,
         genes=list(stack.var_names),
-        cell_variance=cell_variance(sections.positions, sections.expression, n_cells=settings.n_cells),
+        loadings=loadings,
+        component_variance=sums[1] - sums[0] ** 2,
+        cell_variance=cell_variance(sections.positions, components, n_cells=settings.n_cells),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +10,9 @@ from anndata import AnnData
 
 from isost._keys import STATE, UNS
 from isost.generation import Expectation
-from isost.pp import Stack, slice_stack
+from isost.pp import GenePCA, Stack, slice_stack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from numpy.typing import NDArray
 
     from isost.model import IsoST
@@ -54,6 +53,7 @@ class Sections:
         if not isinstance(adata, AnnData):
             msg = f"a stack is one AnnData, not {type(adata).__name__}; call isost.pp.slice_stack on the sections first"
             raise TypeError(msg)
+        self._X = adata.X
         self.stack = Stack.from_anndata(adata)
         self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
         self.positions: list[NDArray[np.float64]] = [state[:, :2].astype(np.float64) for state in self.states]
@@ -64,11 +64,32 @@ class Sections:
         """Range of every principal component: what one state unit of it is."""
         return self.stack.normalization.scale[3:]
 
+    def components(self, loadings: NDArray[np.floating]) -> Components:
+        """Components of every section's expression along some loadings (genes, C), read when asked for."""
+        return Components(self._X, self.stack, loadings)
+
     def expectation(self, model: IsoST) -> Expectation:
         """Make the estimate of the expected expression between the sections, as this model has it."""
         return Expectation(
-            self.positions, self.expression, n_cells=model.settings.n_cells, cell_variance=model.cell_variance
+            self.positions,
+            self.components(model.loadings),
+            n_cells=model.settings.n_cells,
+            cell_variance=model.cell_variance,
         )
+
+
+class Components(Sequence["NDArray[np.float64]"]):
+    """Components (n_k, C) of each section's z-scored expression; those of a section are made when it is asked for."""
+
+    def __init__(self, X: Any, stack: Stack, loadings: NDArray[np.floating]) -> None:
+        self._X, self._stack = X, stack
+        self._pca = GenePCA(np.asarray(loadings, np.float32), stack.gene_mean, stack.gene_scale)
+
+    def __len__(self) -> int:
+        return len(self._stack.names)
+
+    def __getitem__(self, k: Any) -> Any:
+        return self._pca.scores(self._X[self._stack.section(k)])
 
 
 def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:

@@ -8,7 +8,7 @@ from anndata import AnnData
 
 from isost import _keys as keys
 from isost._logging import logger, step
-from isost._normalization import DEPTH, EXPRESSION, SPACE
+from isost._normalization import DEPTH, SPACE
 from isost.generation import carry_sections, locate
 from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel_size, spread_in_layer
 
@@ -75,9 +75,10 @@ def reconstruct(
     obsm["voxel"]
         Indices of the voxels (n, 3); spatial = origin + (voxel + ½) · voxel_size.
     obsm["X_pca"]
-        Expected principal components (n, G), from which X is decoded.
+        Expected components (n, C), from which X is decoded: those of the stack, then those of what else is spatial in
+        the genes (``model.loadings``).
     varm["PCs"]
-        Loadings (genes, G).
+        Loadings (genes, C).
     obs["density"]
         Cells that a section at this depth would have in the voxel.
     obs["measured"]
@@ -116,11 +117,11 @@ def reconstruct(
         voxels = _density(model, sections, grid, depths, seed=seed)
         rows = _rows(model, sections, grid, depths, voxels)
         volume = AnnData(
-            _expression(rows.components, sections.stack, columns, lazy=lazy),
+            _expression(rows.components, model, sections.stack, columns, lazy=lazy),
             obs=rows.obs,
             var=stack.var.iloc[columns].copy(),
             obsm={keys.SPATIAL: rows.centers, keys.VOXEL: voxels.index, keys.X_PCA: rows.components},
-            varm={keys.PCS: sections.stack.loadings[columns]},
+            varm={keys.PCS: model.loadings[columns]},
             uns={
                 keys.UNS: {
                     "grid": grid.to_dict(),
@@ -205,17 +206,16 @@ def _rows(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float
     places = normalization.encode(centers, dims=SPACE)[:, :2]
     targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
     expectation = sections.expectation(model)
-    components = np.empty((len(centers), normalization.n_comps), dtype=np.float32)
+    components = np.empty((len(centers), model.loadings.shape[1]), dtype=np.float32)
     uncertainty = np.empty(len(centers))
-    spread = np.concatenate(sections.expression).std(0, dtype=np.float64)
-    spread[spread == 0] = 1.0
+    total = np.where(model.component_variance > 0, model.component_variance, 1.0)
     # rows come in the order of z, so that a layer is one run of them
     edges = np.searchsorted(voxels.index[:, 2], np.arange(grid.shape[2] + 1))
     for i, target in enumerate(targets):
         rows = slice(edges[i], edges[i + 1])
         expected = expectation(*locate(stack.depths, target), places[rows])
-        components[rows] = normalization.decode(expected.mean, dims=EXPRESSION)
-        uncertainty[rows] = np.sqrt((expected.variance / spread**2).mean(1))
+        components[rows] = expected.mean
+        uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
     distance = np.abs(centers[:, 2:] - stack.z).min(1)
     # by the grid's own rule, so that a section on the face between two layers lies in one of them
     measured_layers = grid.index(np.column_stack([np.zeros((len(stack.z), 2)), stack.z]))[:, 2]
@@ -231,10 +231,12 @@ def _rows(model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float
     return _Rows(obs, centers, components)
 
 
-def _expression(components: NDArray[np.float32], stack: Stack, columns: NDArray[np.intp], *, lazy: bool | None) -> Any:
+def _expression(
+    components: NDArray[np.float32], model: IsoST, stack: Stack, columns: NDArray[np.intp], *, lazy: bool | None
+) -> Any:
     """Decode the components to genes: a numpy array, or a dask array when lazy."""
     if lazy is None:
         lazy = decoded_bytes(len(components), len(columns)) > _LAZY_ABOVE
         if lazy:
             logger.info("expression is decoded when it is read: it would take more than %d GiB", _LAZY_ABOVE >> 30)
-    return decode(components, stack.loadings, stack.gene_mean, stack.gene_scale, genes=columns, lazy=lazy)
+    return decode(components, model.loadings, stack.gene_mean, stack.gene_scale, genes=columns, lazy=lazy)

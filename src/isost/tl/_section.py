@@ -11,7 +11,7 @@ from anndata import AnnData, concat
 
 from isost import _keys as keys
 from isost._logging import step
-from isost._normalization import DEPTH, EXPRESSION, SPACE
+from isost._normalization import DEPTH, SPACE
 from isost.field import systematic_sample
 from isost.generation import carry_sections, locate
 from isost.volume import decode
@@ -177,18 +177,17 @@ def _expected(
     sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the expected expression at the cells' places, and its standard error."""
-    stack, scale = sections.stack, sections.component_scale
+    stack = sections.stack
     expectation = sections.expectation(model)
     places = stack.normalization.encode(cells.place, dims=SPACE)
-    mean = np.empty((len(places), stack.normalization.n_comps))
+    mean = np.empty((len(places), model.loadings.shape[1]))
     variance = np.empty_like(mean)
     for target in np.unique(cells.target):
         rows = cells.target == target
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
         mean[rows], variance[rows] = expectation(*locate(stack.depths, depth), places[rows, :2])
-    components = stack.normalization.decode(mean, dims=EXPRESSION).astype(np.float32)
-    expected = decode(components, stack.loadings, stack.gene_mean, stack.gene_scale)
-    squared = decode(variance * scale**2, stack.loadings**2, np.zeros_like(stack.gene_mean), stack.gene_scale**2)
+    expected = decode(mean.astype(np.float32), model.loadings, stack.gene_mean, stack.gene_scale)
+    squared = decode(variance, model.loadings**2, np.zeros_like(stack.gene_mean), stack.gene_scale**2)
     return expected, np.sqrt(squared)
 
 

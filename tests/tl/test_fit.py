@@ -115,7 +115,7 @@ def test_the_bridge_makes_300_steps_unless_told(small: AnnData, monkeypatch: pyt
     monkeypatch.setattr(_fit, "optimize", optimize)
     isost.tl.fit(small, **(QUICK | {"epochs": None}))
     isost.tl.fit(small, **(QUICK | {"epochs": None, "batch_size": 30}))
-    isost.tl.fit(small, **(QUICK | {"epochs": None, "objective": "trajectory"}))
+    isost.tl.fit(small, **(QUICK | {"epochs": None, "objective": "trajectory", "expression_shift": None}))
     assert asked[0].epochs == 300
     assert 20 < asked[1].epochs < 150
     assert asked[2].epochs == (100, 100, 100)
@@ -154,7 +154,7 @@ def test_the_published_objective_with_its_own_settings(small: AnnData) -> None:
 
 
 def test_one_direction_alone_can_be_trained_as_published(small: AnnData) -> None:
-    model = isost.tl.fit(small, objective="trajectory", dual=False, **(QUICK | {"epochs": 1}))
+    model = isost.tl.fit(small, objective="trajectory", dual=False, **(QUICK | {"epochs": 1, "expression_shift": None}))
     assert set(model.drifts) == {"forward"}
     assert model.backward is None
     volume = isost.tl.reconstruct(small, model=model, voxel_size=40.0)
@@ -189,17 +189,30 @@ def test_training_continues_where_it_stopped(small: AnnData, tmp_path: Path, mon
         ({"sigma": (0.0, 0.0, 0.0)}, ValueError, "sigma must be four numbers"),
         ({"sigma": (-0.1, 0.0, 0.0, 0.0)}, ValueError, "none negative"),
         ({"sigma": (0.0, 0.0, 0.1, 0.0)}, ValueError, "sigma of z must be 0"),
-        ({"expression_shift": 1.5}, ValueError, r"expression_shift must lie in \[0, 1\], got 1.5"),
+        ({"expression_shift": 1.5}, ValueError, r"expression_shift must lie in \[0, 1\].* got 1.5"),
+        ({"objective": "trajectory"}, ValueError, "expression_shift must .* for objective='bridge' alone"),
         ({"dual": False}, ValueError, "bridge learns both directions"),
         ({"alpha": 0.3}, TypeError, r"fit does not know \['alpha'\] for objective='bridge'"),
-        ({"objective": "trajectory", "alhpa": 0.3}, TypeError, r"fit does not know \['alhpa'\]"),
-        ({"delta_z": 0.0}, ValueError, "delta_z must be positive"),
-        ({"epochs": -1}, ValueError, "epochs must be"),
-        ({"batch_size": 2}, ValueError, "batch_size=2"),
+        (
+            {"objective": "trajectory", "expression_shift": None, "alhpa": 0.3},
+            TypeError,
+            r"fit does not know \['alhpa'\]",
+        ),
+        ({"delta_z": 0.0}, ValueError, "delta_z must be a positive number"),
+        ({"epochs": -1}, ValueError, "epochs of the bridge must be"),
+        ({"epochs": [1, 1]}, ValueError, "must be one number"),
+        ({"batch_size": 2}, ValueError, "batch_size must be at least 6"),
         ({"n_heads": 3}, ValueError, "choose a divisor of hidden_dim"),
         ({"n_neighbors": 100}, ValueError, r"section 'section\d' has \d+ cells, too few for n_neighbors=100"),
         ({"n_neighbors": 0}, ValueError, "n_neighbors must be at least 1"),
-        ({"seed": -1}, ValueError, "non-negative"),
+        ({"seed": -1}, ValueError, "seed must be at least 0"),
+        ({"sigma": (float("nan"), 0.0, 0.0, 0.0)}, ValueError, "sigma must be four numbers"),
+        ({"n_cells": 0}, ValueError, "n_cells must be at least 3"),
+        ({"hidden_dim": 0}, ValueError, "hidden_dim must be at least 1"),
+        ({"unet_depth": 9}, ValueError, r"section 'section\d' has \d+ cells, too few for unet_depth=9"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every must be at least 1"),
+        ({"optimizer": "Guess"}, ValueError, "not in torch.optim"),
+        ({"lr": -1.0}, ValueError, "lr must be a positive number"),
     ],
 )
 def test_impossible_settings_are_refused(small: AnnData, kws: dict[str, Any], error: Any, message: str) -> None:
@@ -241,3 +254,11 @@ def test_two_sections_of_very_different_size(organ_sections: list[AnnData]) -> N
     volume = isost.tl.reconstruct(stack, model=model, voxel_size=30.0)
     assert np.isfinite(volume.X).all()
     assert isost.tl.section(stack, model=model, z=30.0).n_obs > 100
+
+
+def test_a_checkpoint_of_another_fit_is_refused(small: AnnData, organ_sections: list[AnnData], tmp_path: Path) -> None:
+    kws = QUICK | {"epochs": 1, "checkpoint_dir": tmp_path}
+    isost.tl.fit(small, **kws)
+    for change in ({"seed": 5}, {"hidden_dim": 32}, {"expression_shift": 0.0}):
+        with pytest.raises(ValueError, match="left by a fit to other sections or with other settings"):
+            isost.tl.fit(small, **(kws | change))

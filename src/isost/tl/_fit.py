@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
-from scipy.spatial import cKDTree
 
 from isost._logging import logger, step
 from isost._settings import settings as session
-from isost.field import LocalLinear, choose_width, complementary_components
+from isost.field import LocalLinear
 from isost.generation import cell_variance
 from isost.model import IsoST, ModelSettings
 from isost.sde import step_count
@@ -21,13 +20,14 @@ from isost.training import (
     LoopSettings,
     TrajectoryObjective,
     TrajectorySettings,
-    choose_expression_shift,
     initialize_drift,
     optimize,
     section_displacements,
     section_paths,
 )
 
+from ._fit_checks import check_objective, check_settings
+from ._fit_choices import choose_loadings, choose_shift, choose_smoothing
 from ._inputs import Sections, as_device, warn_many_steps
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ __all__ = ["fit"]
 
 _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
 _BRIDGE_STEPS = 300
-_LEADING_COMPS = 10  # hold what is spatial; the rest would only ask for a wider window
-_SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
-_SPATIAL_OVER = 30  # cells around each
+_LR = {"bridge": 6e-3, "trajectory": 1e-3}
 _TRAJECTORY_EPOCHS = (100, 100, 100)
 
 
@@ -141,133 +139,79 @@ def fit(
     >>> model = isost.tl.fit(isost.pp.slice_stack(adatas))
     """
     sections = Sections(stack)
-    _check(objective, sigma=sigma, dual=dual, expression_shift=expression_shift, trajectory_kws=trajectory_kws)
-    _check_sizes(sections, n_neighbors=n_neighbors)
-    gaps = np.diff(sections.stack.depths)
-    warn_many_steps(sections.stack, n_steps=np.array([step_count(gap, delta_z) for gap in gaps]), what="steps")
+    check_objective(objective, sigma=sigma)
+    settings = ModelSettings(
+        objective=objective,
+        n_comps=sections.stack.normalization.n_comps,
+        hidden_dim=hidden_dim,
+        n_heads=n_heads,
+        unet_depth=unet_depth,
+        n_neighbors=n_neighbors,
+        planar=sigma[2] <= _PLANAR_BELOW,
+        dual=dual,
+        delta_z=delta_z,
+        sigma=(float(sigma[0]), float(sigma[1]), float(sigma[2]), float(sigma[3])),
+        seed=seed,
+    )
+    loop = LoopSettings(
+        epochs=epochs,
+        optimizer=optimizer,
+        lr=lr if lr is not None else _LR[objective],
+        weight_decay=weight_decay,
+        anneal=objective == "bridge",
+        seed=seed,
+        progress=session.progress if progress is None else progress,
+        checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
+        checkpoint_every=checkpoint_every,
+    )
+    check_settings(
+        sections,
+        settings,
+        loop,
+        n_cells=n_cells,
+        expression_shift=expression_shift,
+        n_mean_comps=n_mean_comps,
+        batch_size=batch_size,
+        trajectory_kws=trajectory_kws,
+    )
+    n_steps = np.array([step_count(gap, delta_z) for gap in np.diff(sections.stack.depths)])
+    warn_many_steps(sections.stack, n_steps=n_steps, what="steps")
+
     random = np.random.default_rng(seed)
     with step("fit") as notes:
-        n_cells = n_cells or _chosen_width(sections, random)
+        n_cells = choose_smoothing(sections, random) if n_cells is None else n_cells
         if expression_shift is None:
-            expression_shift = _chosen_shift(sections, n_cells, random) if objective == "bridge" else 0.0
-        settings = ModelSettings(
-            objective=objective,
-            n_comps=sections.stack.normalization.n_comps,
-            hidden_dim=hidden_dim,
-            n_heads=n_heads,
-            unet_depth=unet_depth,
-            n_neighbors=n_neighbors,
-            planar=sigma[2] <= _PLANAR_BELOW,
-            dual=dual,
-            delta_z=delta_z,
-            sigma=(float(sigma[0]), float(sigma[1]), float(sigma[2]), float(sigma[3])),
-            n_cells=n_cells,
-            expression_shift=expression_shift,
-            seed=seed,
-        )
-        loadings = _mean_loadings(stack, sections, n_mean_comps, random)
+            expression_shift = choose_shift(sections, n_cells, random) if objective == "bridge" else 0.0
+        settings = dataclasses.replace(settings, n_cells=n_cells, expression_shift=expression_shift)
+        loadings = choose_loadings(stack, sections, n_mean_comps, random)
         model = _fresh_model(settings, stack, sections, loadings, as_device(device))
-        loop = LoopSettings(
-            epochs=epochs,
-            optimizer=optimizer,
-            lr=lr if lr is not None else 6e-3 if objective == "bridge" else 1e-3,
-            weight_decay=weight_decay,
-            anneal=objective == "bridge",
-            seed=seed,
-            progress=session.progress if progress is None else progress,
-            checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
-            checkpoint_every=checkpoint_every,
-        )
         task: Objective
         if objective == "bridge":
             task = _bridge(model, sections, batch_size=batch_size)
-            if epochs is None:
-                loop = dataclasses.replace(loop, epochs=-(-_BRIDGE_STEPS // max(1, len(task.batches()))))
+            default_epochs: Any = -(-_BRIDGE_STEPS // max(1, len(task.batches())))
         else:
             task = _trajectory(model, sections, batch_size=batch_size, **trajectory_kws)
-            loop = dataclasses.replace(loop, epochs=_TRAJECTORY_EPOCHS if epochs is None else epochs)
-        history = optimize(task, model.forward, model.backward, settings=loop)
-        model.history = pd.DataFrame(history)
+            default_epochs = _TRAJECTORY_EPOCHS
+        loop = dataclasses.replace(
+            loop,
+            epochs=default_epochs if epochs is None else epochs,
+            fingerprint=_fingerprint(sections, settings, trajectory_kws),
+        )
+        model.history = pd.DataFrame(optimize(task, model.forward, model.backward, settings=loop))
         for drift in model.drifts.values():
             drift.eval()
         notes.append(
-            f"objective {objective!r}, {len(history)} epochs, expression smoothed over {n_cells} cells, "
+            f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {n_cells} cells, "
             f"expression_shift {expression_shift:g}"
         )
     return model
 
 
-def _check(
-    objective: str,
-    *,
-    sigma: Sequence[float],
-    dual: bool,
-    expression_shift: float | None,
-    trajectory_kws: dict[str, Any],
-) -> None:
-    if objective not in ("bridge", "trajectory"):
-        msg = f"objective={objective!r} is unknown; choose 'bridge' or 'trajectory'"
-        raise ValueError(msg)
-    if len(sigma) != 4 or min(sigma) < 0:
-        msg = f"sigma must be four numbers, of x, y, z and expression, none negative, got {tuple(sigma)}"
-        raise ValueError(msg)
-    if expression_shift is not None and not 0 <= expression_shift <= 1:
-        msg = f"expression_shift must lie in [0, 1], got {expression_shift}"
-        raise ValueError(msg)
-    if objective == "bridge" and not dual:
-        msg = "the bridge learns both directions: leave dual=True, or choose objective='trajectory'"
-        raise ValueError(msg)
-    if objective == "bridge" and sigma[2] > _PLANAR_BELOW:
-        msg = f"the bridge keeps the cells of a frame at one depth: sigma of z must be 0, got {sigma[2]}"
-        raise ValueError(msg)
-    known = {field.name for field in dataclasses.fields(TrajectorySettings)}
-    if trajectory_kws if objective == "bridge" else set(trajectory_kws) - known:
-        msg = f"fit does not know {sorted(trajectory_kws)} for objective={objective!r}"
-        raise TypeError(msg)
-
-
-def _check_sizes(sections: Sections, *, n_neighbors: int) -> None:
-    for name, positions in zip(sections.stack.names, sections.positions, strict=True):
-        if len(positions) <= n_neighbors:
-            msg = (
-                f"section {name!r} has {len(positions)} cells, too few for n_neighbors={n_neighbors}: "
-                f"leave it out, or choose fewer neighbours"
-            )
-            raise ValueError(msg)
-
-
-def _chosen_width(sections: Sections, random: np.random.Generator) -> int:
-    leading = [values[:, :_LEADING_COMPS] * sections.component_scale[:_LEADING_COMPS] for values in sections.expression]
-    return choose_width(sections.positions, leading, sections.stack.depths, generator=random)
-
-
-def _chosen_shift(sections: Sections, n_cells: int, random: np.random.Generator) -> float:
-    raw = [values * sections.component_scale for values in sections.expression]
-    return choose_expression_shift(sections.positions, raw, sections.stack.depths, n_cells=n_cells, generator=random)
-
-
-def _mean_loadings(
-    stack: AnnData, sections: Sections, n_mean_comps: int, random: np.random.Generator
-) -> NDArray[np.float32]:
-    """Join the stack's loadings and those of what else is spatial: (genes, C)."""
-    known = sections.stack.loadings
-    if n_mean_comps <= known.shape[1]:
-        return known
-    view = sections.stack
-    n_probes = max(1, _SPATIAL_PROBES // len(view.names))
-    smoothed = []
-    for k, positions in enumerate(sections.positions):
-        probes = random.permutation(len(positions))[:n_probes]
-        around = cKDTree(positions).query(positions[probes], np.arange(1, min(_SPATIAL_OVER, len(positions)) + 1))[1]
-        rows = np.repeat(np.arange(len(probes)), around.shape[1])
-        shares = np.full(around.size, 1 / around.shape[1])
-        average = sp.csr_matrix((shares, (rows, around.ravel())), shape=(len(probes), len(positions)))
-        mean = average @ stack.X[view.section(k)]
-        smoothed.append(((mean.toarray() if sp.issparse(mean) else mean) - view.gene_mean) / view.gene_scale)
-    extra = complementary_components(
-        np.concatenate(smoothed).astype(np.float32), known, n_comps=n_mean_comps - known.shape[1]
-    )
-    return np.column_stack([known, extra]).astype(np.float32)
+def _fingerprint(sections: Sections, settings: ModelSettings, kws: dict[str, Any]) -> str:
+    """Digest of what a fit depends on, so that a checkpoint of another one is not continued."""
+    digest = hashlib.sha256(repr((settings, sorted(kws.items()))).encode())
+    digest.update(np.ascontiguousarray(sections.stack.state).tobytes())
+    return digest.hexdigest()
 
 
 def _fresh_model(

@@ -73,6 +73,8 @@ class LoopSettings:
         Folder for `checkpoint.safetensors`; training continues from it where one is there.
     checkpoint_every
         Epochs between checkpoints.
+    fingerprint
+        Of the data and settings; a checkpoint with another one is refused.
     """
 
     epochs: Any
@@ -84,6 +86,7 @@ class LoopSettings:
     progress: bool = True
     checkpoint_dir: Path | None = None
     checkpoint_every: int = 50
+    fingerprint: str = ""
 
 
 @dataclass
@@ -122,7 +125,7 @@ def optimize(
     FloatingPointError
         When the loss or its gradient is no longer finite; the weights are those of the last good step.
     ValueError
-        When the objective finds nothing to train on.
+        When the objective finds nothing to train on, or the checkpoint is that of another fit.
     """
     modules: dict[str, nn.Module] = {"forward": forward}
     if backward is not None:
@@ -133,9 +136,10 @@ def optimize(
         weight_decay=settings.weight_decay,
     )
     path = settings.checkpoint_dir / "checkpoint.safetensors" if settings.checkpoint_dir else None
+    kept = {"fingerprint": settings.fingerprint}
     at = _Progress()
     if path is not None and path.exists():
-        at = _Progress(**load_checkpoint(path, modules=modules, optimizer=optimizer))
+        at = _resumed(path, modules, optimizer, settings)
         logger.info("training continues from %s, step %d", path, at.step)
     phases = objective.phases(settings.epochs)
     total = sum(phase.epochs for phase in phases)
@@ -150,13 +154,27 @@ def optimize(
                     bar.set_postfix(phase=phase.name, loss=f"{numbers['loss']:.3g}", refresh=False)
                     bar.update()
                     if path is not None and (at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs):
-                        save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at))
+                        save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at) | kept)
                 at.phase, at.epoch, at.iteration = at.phase + 1, 0, 0
         except KeyboardInterrupt:
             logger.warning(
                 "training was interrupted after %d of %d epochs; the model is usable", len(at.history), total
             )
     return at.history
+
+
+def _resumed(
+    path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, settings: LoopSettings
+) -> _Progress:
+    """Read where training stood, weights and optimiser included; refuse what another fit left."""
+    msg = f"{path} was left by a fit to other sections or with other settings: delete it, or use another folder"
+    try:
+        progress = load_checkpoint(path, modules=modules, optimizer=optimizer)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(msg) from error
+    if progress.pop("fingerprint", "") != settings.fingerprint:
+        raise ValueError(msg)
+    return _Progress(**progress)
 
 
 def _epoch(

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+
+from isost.field import choose_width, complementary_components
+from isost.training import choose_expression_shift
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from ._inputs import Sections
+
+__all__ = ["choose_loadings", "choose_shift", "choose_smoothing"]
+
+_LEADING_COMPS = 10  # hold what is spatial; the rest would only ask for a wider window
+_SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
+_SPATIAL_OVER = 30  # cells around each
+
+
+def choose_smoothing(sections: Sections, random: np.random.Generator) -> int:
+    """Choose the cells that expected expression is smoothed over, see `isost.field.choose_width`."""
+    leading = [values[:, :_LEADING_COMPS] * sections.component_scale[:_LEADING_COMPS] for values in sections.expression]
+    return choose_width(sections.positions, leading, sections.stack.depths, generator=random)
+
+
+def choose_shift(sections: Sections, n_cells: int, random: np.random.Generator) -> float:
+    """Choose how far a cell's expression follows its surroundings, see `isost.training.choose_expression_shift`."""
+    raw = [values * sections.component_scale for values in sections.expression]
+    return choose_expression_shift(sections.positions, raw, sections.stack.depths, n_cells=n_cells, generator=random)
+
+
+def choose_loadings(
+    stack: AnnData, sections: Sections, n_comps: int, random: np.random.Generator
+) -> NDArray[np.float32]:
+    """Join the loadings of the stack's components and of what else is spatial: (genes, at most n_comps)."""
+    view = sections.stack
+    known = view.loadings
+    if n_comps <= known.shape[1]:
+        return known
+    n_probes = max(1, _SPATIAL_PROBES // len(view.names))
+    smoothed = []
+    for k, positions in enumerate(sections.positions):
+        probes = random.permutation(len(positions))[:n_probes]
+        around = cKDTree(positions).query(positions[probes], np.arange(1, min(_SPATIAL_OVER, len(positions)) + 1))[1]
+        rows = np.repeat(np.arange(len(probes)), around.shape[1])
+        shares = np.full(around.size, 1 / around.shape[1])
+        average = sp.csr_matrix((shares, (rows, around.ravel())), shape=(len(probes), len(positions)))
+        mean = average @ stack.X[view.section(k)]
+        smoothed.append(((mean.toarray() if sp.issparse(mean) else mean) - view.gene_mean) / view.gene_scale)
+    extra = complementary_components(
+        np.concatenate(smoothed).astype(np.float32), known, n_comps=n_comps - known.shape[1]
+    )
+    return np.column_stack([known, extra]).astype(np.float32)

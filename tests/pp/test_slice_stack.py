@@ -355,3 +355,12 @@ def test_sections_as_the_scores_take_them(data_dir, name, monkeypatch):
     listed, held_out = __import__("fidelity").sections(name)
     stack = slice_stack([section for i, section in enumerate(listed) if i not in held_out])
     assert len(Stack.from_anndata(stack).names) == len(listed) - len(held_out)
+
+
+def test_labels_in_strings_become_categoricals(sections):
+    for section in sections:
+        section.obs["cell_type"] = pd.Series(["glia", "neuron"] * 20, dtype=object)[: section.n_obs].to_numpy()
+    before = sections[0].obs.copy()
+    stack = slice_stack(sections)
+    assert list(stack.obs["cell_type"].cat.categories) == ["glia", "neuron"]
+    pd.testing.assert_frame_equal(sections[0].obs, before)

@@ -71,7 +71,8 @@ def slice_stack(
 
     Returns
     -------
-    A new AnnData of all sections' points, in z order, with all their `obs` columns, with `obsm` arrays that all
+    A new AnnData of all sections' points, in z order, with all their `obs` columns (labels in strings become
+    categoricals), with `obsm` arrays that all
     sections have, with colours in `uns` that they agree on, and with:
 
     X
@@ -124,6 +125,7 @@ def slice_stack(
     with step("slice_stack") as notes:
         stack = _join(sections, var_names, layer=layer, section_key=section_key)
         flat = [np.column_stack([points[name][:, :2], np.full(len(points[name]), depths[name])]) for name in order]
+        stack.strings_to_categoricals(stack.obs)  # labels kept as strings are labels all the same
         stack.obsm[SPATIAL] = np.concatenate(flat)
         ordered_depths = np.array([depths[name] for name in order])
         params = {

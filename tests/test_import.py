@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,20 @@ def test_every_room_opens_and_has_what_it_names(room: str) -> None:
     names = getattr(isost, room).__all__
     assert all(hasattr(getattr(isost, room), name) for name in names)
     assert room in dir(isost)
+
+
+def test_rooms_import_only_what_other_rooms_name() -> None:
+    package = Path(isost.__file__).parent
+    trespasses = []
+    for file in sorted(package.rglob("*.py")):
+        room = file.relative_to(package).parts[0]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or node.level or not (node.module or "").startswith("isost."):
+                continue
+            _, other, *inner = str(node.module).split(".")
+            if inner and other != room:
+                trespasses.append(f"{file.relative_to(package)} imports from {node.module}")
+    assert trespasses == []
 
 
 def test_the_two_plots_are_all_of_pl() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._baselines import BASELINES, RANDOM_BASELINES, baseline
+from ._baselines import BASELINES, RANDOM_BASELINES, BaselineName, baseline
 from ._energy import energy_distance
 from ._scores import agree, d_moran, energy, n_ratio, per_gene, r_cell, r_density, r_voxel, score, var_ratio
 from ._section import Section
@@ -11,6 +11,7 @@ from ._spatial import local_linear, morans_i, neighbor_mean
 __all__ = [
     "BASELINES",
     "RANDOM_BASELINES",
+    "BaselineName",
     "Section",
     "agree",
     "baseline",

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from .. import _keys
-from .._logging import logger
+from isost import _keys
+from isost._logging import logger
 
 if TYPE_CHECKING:
     from anndata import AnnData

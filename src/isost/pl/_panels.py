@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from .. import _keys
+from isost import _keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from matplotlib import pyplot as plt
 
-from .. import _keys
+from isost import _keys
+
 from ._color import Classes, Numbers, field, limits, percentile_or_number, stored_colors, values_of
 from ._grid import voxels_of
 from ._scene import Scene

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from .. import _keys
+from isost import _keys
+
 from ._color import Classes
 from ._grid import pooled
 from ._scene import CLASS_OPACITY, LEVEL_OPACITY, codes_of

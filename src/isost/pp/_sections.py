@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from isost._keys import SECTION
 from isost._logging import logger
-from isost.io._split import split_sections
+from isost.io import split_sections
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

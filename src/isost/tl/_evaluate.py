@@ -5,28 +5,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from anndata import AnnData
 from tqdm.auto import tqdm
 
-from isost._keys import MEAN, SECTION, SPATIAL, STATE, UNS
+from isost._keys import MEAN, SECTION, SPATIAL, UNS
 from isost._logging import logger, step
 from isost._settings import settings
 from isost.io import split_sections
 from isost.metrics import BASELINES, RANDOM_BASELINES, Section, baseline, per_gene, score
-from isost.pp import Stack, as_sections, slice_stack
-from isost.pp._matrix import read_expression
-from isost.pp._sections import positions, section_depths, shared_genes
+from isost.pp import (
+    Stack,
+    as_sections,
+    positions,
+    read_expression,
+    section_depths,
+    shared_genes,
+    slice_stack,
+)
 
 from ._fit import fit
+from ._inputs import is_stack
 from ._section import section
 from ._verdict import TRUSTED_R, compare, trust
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from anndata import AnnData
     from numpy.typing import NDArray
 
-    from isost.metrics._baselines import BaselineName
+    from isost.metrics import BaselineName
 
 __all__ = ["evaluate"]
 
@@ -171,7 +178,7 @@ class _Given:
         self, adatas: AnnData | Sequence[AnnData] | Mapping[str, AnnData], stack_kws: Mapping[str, Any] | None
     ) -> None:
         self._kws = dict(stack_kws or {})
-        if isinstance(adatas, AnnData) and STATE in adatas.obsm and UNS in adatas.uns:
+        if is_stack(adatas):
             adatas = self._take_apart(adatas)
         sections = as_sections(adatas, section_key=self._kws.get("section_key", SECTION))
         self._spatial_key = self._kws.get("spatial_key", SPATIAL)

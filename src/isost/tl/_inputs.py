@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -17,21 +17,27 @@ if TYPE_CHECKING:
 
     from isost.model import IsoST
 
-__all__ = ["Sections", "as_device", "as_stack", "check_fits", "warn_many_steps"]
+__all__ = ["Sections", "as_device", "as_stack", "check_fits", "is_stack", "warn_many_steps"]
 
 _MANY_STEPS = 1000
 _SAME = 1e-6  # of the data's width: rounding, where the same sections were prepared twice
+
+
+def is_stack(adatas: object) -> TypeGuard[AnnData]:
+    """Whether this is a stack, of which :class:`isost.pp.Stack` then says whether it is still a whole one."""
+    return isinstance(adatas, AnnData) and STATE in adatas.obsm and UNS in adatas.uns
 
 
 def as_stack(
     adatas: AnnData | Sequence[AnnData] | Mapping[str, AnnData], stack_kws: Mapping[str, Any] | None
 ) -> AnnData:
     """Return the stack itself, or prepare sections as one."""
-    is_stack = isinstance(adatas, AnnData) and STATE in adatas.obsm and UNS in adatas.uns
-    if is_stack and stack_kws:
+    if not is_stack(adatas):
+        return slice_stack(adatas, **(stack_kws or {}))
+    if stack_kws:
         msg = f"stack_kws={dict(stack_kws)!r} has no effect on a stack that is already prepared; pass the sections"
         raise ValueError(msg)
-    return adatas if is_stack else slice_stack(adatas, **(stack_kws or {}))
+    return adatas
 
 
 class Sections:

@@ -12,7 +12,7 @@ from isost.sde import GaussianNoise, depth_grid, walk
 from isost.training._nearest import expression_loss
 from isost.training._schedule import Phase
 from isost.training._sinkhorn import sinkhorn_divergence
-from isost.training._trajectory import TrajectoryObjective, TrajectorySettings, spatial_tiles
+from isost.training._trajectory import TrajectoryObjective, TrajectorySettings
 
 JOINT = Phase("joint", 1, 1.0, 0.1)
 SHAPE = Phase("shape", 1, 1.0, 0.0)
@@ -209,26 +209,6 @@ def test_positions_alone_can_be_carried() -> None:
     drift = Drift(0, hidden_dim=4).double()
     _, numbers = objective.loss(drift, drift, iteration=0, phase=JOINT, noise_seed=0)
     assert set(numbers) == {"loss", "shape", "beta"}
-
-
-def test_tiles_cover_every_cell_once_and_keep_density() -> None:
-    sections = [_section(n, 0.1 * k, seed=k) for k, n in enumerate((400, 350, 90))]
-    for generator in (None, torch.Generator().manual_seed(0)):
-        tiles = spatial_tiles(sections, batch_size=60, generator=generator)
-        for k, section in enumerate(sections):
-            rows = torch.cat([tile[k] for tile in tiles])
-            assert torch.equal(rows.sort().values, torch.arange(len(section)))
-        assert max(len(rows) for tile in tiles for rows in tile) <= 60
-    for tile in spatial_tiles(sections, batch_size=60):
-        inside = sections[0][tile[0], :2]
-        low, high = inside.amin(0), inside.amax(0)
-        in_box = ((sections[0][:, :2] >= low) & (sections[0][:, :2] <= high)).all(1)
-        assert torch.equal(in_box.nonzero().squeeze(1), tile[0])
-
-
-def test_tiles_of_cells_at_one_place_still_end() -> None:
-    tiles = spatial_tiles([torch.zeros(50, 5), torch.zeros(40, 5)], batch_size=8)
-    assert max(len(rows) for tile in tiles for rows in tile) <= 8
 
 
 def test_batches_are_tiles_that_can_be_compared() -> None:

@@ -10,7 +10,8 @@ from ._nearest import expression_loss
 from ._paths import Displacements, Paths, section_displacements, section_paths
 from ._schedule import BetaSchedule, Phase, phases
 from ._sinkhorn import debiased_displacements, sinkhorn_divergence
-from ._trajectory import TrajectoryObjective, TrajectorySettings, spatial_tiles
+from ._tiles import spatial_tiles
+from ._trajectory import TrajectoryObjective, TrajectorySettings
 
 __all__ = [
     "BetaSchedule",

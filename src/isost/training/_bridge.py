@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ._schedule import Phase, phases
-from ._trajectory import spatial_tiles
+from ._tiles import tiled_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,17 +66,14 @@ class BridgeObjective:
 
     def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
         """Split one epoch into steps: for each the rows of every section that it sees, or None for all rows."""
-        sections = self._sections()
-        if max(map(len, sections)) <= self.batch_size:
-            return [None]
-        tiles = spatial_tiles(sections, batch_size=self.batch_size, generator=generator)
+        return tiled_batches(
+            self._sections(), batch_size=self.batch_size, is_usable=self._can_start, generator=generator
+        )
+
+    def _can_start(self, tile: Sequence[Tensor]) -> bool:
         # each direction must have a section to start from: the forward one any but the last, the backward one any
         # but the first
-        tiles = [tile for tile in tiles if all(max(map(len, own)) >= self.at_least for own in (tile[:-1], tile[1:]))]
-        if generator is None:
-            return [*tiles]
-        order = torch.randperm(len(tiles), generator=generator, device=generator.device)
-        return [tiles[i] for i in order.tolist()]
+        return all(max(map(len, own)) >= self.at_least for own in (tile[:-1], tile[1:]))
 
     def loss(
         self,

@@ -12,6 +12,7 @@ from isost.sde import GaussianNoise, depth_grid, walk
 from ._nearest import expression_loss
 from ._schedule import BetaSchedule, Phase, phases
 from ._sinkhorn import sinkhorn_divergence
+from ._tiles import tiled_batches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from isost.nn import Drift
 
-__all__ = ["TrajectoryObjective", "TrajectorySettings", "spatial_tiles"]
+__all__ = ["TrajectoryObjective", "TrajectorySettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,18 +144,12 @@ class TrajectoryObjective:
         For each step the rows of every section, or one None, for all rows, when no section exceeds `batch_size`.
         Tiles without two neighbouring sections to compare are left out.
         """
-        size = self.settings.batch_size
-        if size is None or max(len(section) for section in self.sections) <= size:
-            return [None]
-        tiles = [
-            tile
-            for tile in spatial_tiles(self.sections, batch_size=size, generator=generator)
-            if any(min(len(rows) for rows in pair) >= self.settings.min_cells for pair in pairwise(tile))
-        ]
-        if generator is None:
-            return [*tiles]
-        order = torch.randperm(len(tiles), generator=generator, device=generator.device)
-        return [tiles[index] for index in order.tolist()]
+        return tiled_batches(
+            self.sections, batch_size=self.settings.batch_size, is_usable=self._can_compare, generator=generator
+        )
+
+    def _can_compare(self, tile: Sequence[Tensor]) -> bool:
+        return any(min(len(rows) for rows in pair) >= self.settings.min_cells for pair in pairwise(tile))
 
     def loss(
         self,
@@ -224,49 +219,6 @@ class TrajectoryObjective:
             msg = "there is no backward drift: pass one, or dual=False to train the forward direction alone"
             raise ValueError(msg)
         return [("forward", forward), ("backward", backward)]
-
-
-@torch.no_grad()
-def spatial_tiles(
-    sections: Sequence[Tensor], *, batch_size: int, generator: torch.Generator | None = None
-) -> list[list[Tensor]]:
-    """Cut all sections along the same lines in xy into tiles of at most `batch_size` cells of each section.
-
-    Unlike a random subset a tile keeps the density of its section, and with it the graph that the drift sees. Tiles
-    are halved at the median of all sections' cells, across the longer side, until every section's part is small
-    enough.
-
-    Parameters
-    ----------
-    sections
-        State (n_k, ≥ 2) of each section; the first two columns are x and y.
-    batch_size
-        Most cells of one section in a tile.
-    generator
-        Draws the angle of the lines; None cuts along the axes.
-
-    Returns
-    -------
-    For each tile the rows of every section in it, ascending, int64; each row is in exactly one tile.
-    """
-    device = sections[0].device
-    xy = torch.cat([section[:, :2] for section in sections]).to("cpu", torch.float64)
-    if generator is not None:
-        angle = torch.rand((), generator=generator, dtype=torch.float64, device=generator.device).cpu() * torch.pi
-        xy = xy @ torch.stack([angle.cos(), angle.sin(), -angle.sin(), angle.cos()]).view(2, 2)
-    sizes = torch.tensor([len(section) for section in sections])
-    owner = torch.repeat_interleave(torch.arange(len(sections)), sizes)
-    first = sizes.cumsum(0) - sizes
-    pending, tiles = [torch.arange(len(xy))], []
-    while pending:
-        tile = pending.pop()
-        if int(owner[tile].bincount(minlength=1).max()) <= batch_size:
-            tiles.append([(tile[owner[tile] == k] - first[k]).sort().values.to(device) for k in range(len(sections))])
-            continue
-        width = xy[tile].amax(0) - xy[tile].amin(0)
-        order = tile[xy[tile, int(width.argmax())].argsort(stable=True)]
-        pending += [order[len(order) // 2 :], order[: len(order) // 2]]
-    return tiles
 
 
 @dataclass(frozen=True)

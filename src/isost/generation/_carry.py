@@ -51,7 +51,19 @@ class Carried:
 
 
 def locate(depths: NDArray[np.floating], target: float) -> Place:
-    """Gap that holds a depth, and the fraction of it; a measured section is its gap's end, exactly 0 or 1."""
+    """Find the gap that holds a depth, and the fraction of it.
+
+    Parameters
+    ----------
+    depths
+        Depth of each section (K,), increasing, any one unit.
+    target
+        Depth to find, the same unit.
+
+    Returns
+    -------
+    Gap and fraction; at a measured section, within rounding, the fraction is exactly 0 or 1.
+    """
     gap = int(np.clip(np.searchsorted(depths, target, side="right") - 1, 0, len(depths) - 2))
     fraction = float((target - depths[gap]) / (depths[gap + 1] - depths[gap]))
     end = float(round(fraction))
@@ -88,6 +100,7 @@ def carry_sections(
     Yields
     ------
     For every depth the section below and the one above, in no particular order; at a measured depth that section.
+    A model of one direction carries the section below alone, with weight 1.
     """
     inside: dict[int, list[int]] = {}
     for target, depth in enumerate(targets):

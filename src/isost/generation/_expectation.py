@@ -63,7 +63,7 @@ class Expectation:
         self._mean_difference = lru_cache(None)(self._measure_difference)
 
     def __call__(self, gap: int, fraction: float, query: NDArray[np.floating]) -> Expected:
-        """Estimate the expected components at the places `query` (n, 2), at a fraction of a gap."""
+        """Estimate the expected components at the places `query` (n, 2), state units, at a fraction of a gap."""
         if fraction in (0.0, 1.0):
             own = self._field(gap + int(fraction))(query)
             return Expected(own.mean, own.leverage[:, None] * self._variance)
@@ -89,9 +89,16 @@ class Expectation:
 def cell_variance(
     positions: Sequence[NDArray[np.floating]], components: Sequence[NDArray[np.floating]], *, n_cells: int
 ) -> NDArray[np.float64]:
-    """Variance of a cell's components about their expectation (C,), by leaving each cell out of its own estimate.
+    """Variance of a cell's components about their expectation, by leaving each cell out of its own estimate.
 
-    Parameters as those of `Expectation`.
+    Parameters
+    ----------
+    positions, components, n_cells
+        As those of `Expectation`.
+
+    Returns
+    -------
+    Variance of each component (C,), squared units of the components; a mean over cells of all sections.
     """
     total, count = np.zeros(components[0].shape[1]), 0
     for k, position in enumerate(positions):

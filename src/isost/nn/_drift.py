@@ -86,6 +86,10 @@ class Drift(nn.Module):
             Which networks speak: where one is left out, its coordinates stand still. In planar mode z always moves
             with dz/dz = 1.
 
+        Returns
+        -------
+        Drift (n, 3 + G).
+
         Raises
         ------
         ValueError

@@ -44,6 +44,10 @@ def to_published(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     state_dict
         ``Drift.state_dict()`` of a drift with shape and expression.
 
+    Returns
+    -------
+    The same tensors, named as the published program's.
+
     Raises
     ------
     ValueError

@@ -39,6 +39,10 @@ def step_count(gap: float, delta_z: float, *, minimum: int = 0) -> int:
     minimum
         Least number of steps. With 0, as published, a gap narrower than half a step is not walked at all.
 
+    Returns
+    -------
+    Number of steps.
+
     Raises
     ------
     ValueError
@@ -65,6 +69,11 @@ def depth_grid(start: float, stop: float, delta_z: float, *, minimum: int = 1) -
     Returns
     -------
     Depths (n + 1,), float64.
+
+    Raises
+    ------
+    ValueError
+        When delta_z is not positive.
     """
     n_steps = step_count(stop - start, delta_z, minimum=minimum)
     if n_steps == 0:
@@ -149,7 +158,22 @@ def carry(
     planar: bool | None = None,
     checkpoint: bool = False,
 ) -> list[Tensor]:
-    """States (n_b, 3 + G) in which the blocks arrive at their last depths; parameters as those of `walk`."""
+    """Walk all blocks to the end of their depths, see `walk`.
+
+    Parameters
+    ----------
+    drift, blocks, depths, sigma, noise, block_ids, planar, checkpoint
+        As those of `walk`.
+
+    Returns
+    -------
+    States (n_b, 3 + G) in which the blocks arrive; a block of one depth stays as it is.
+
+    Raises
+    ------
+    ValueError
+        As `walk` does.
+    """
     arrived = list(blocks)
     steps = walk(
         drift,

@@ -87,7 +87,25 @@ def as_cuts(
     plane: tuple[ArrayLike, ArrayLike] | Sequence[tuple[ArrayLike, ArrayLike]] | None,
     thickness: float | None,
 ) -> list[DepthCut | PlaneCut]:
-    """Check what was asked for and lay it out, before any work starts."""
+    """Check what was asked for and lay it out, before any work starts.
+
+    Parameters
+    ----------
+    sections
+        The sections between which the cuts must lie.
+    z, plane, thickness
+        As those of :func:`isost.tl.section`.
+
+    Returns
+    -------
+    One cut for each depth or plane, in the order given.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of `z` and `plane` is given, one is malformed or lies outside the stack, or `thickness` is
+        not positive or has no effect.
+    """
     if (z is None) == (plane is None):
         msg = "give either z= (one depth or a list) or plane=(origin, normal), not both"
         raise ValueError(msg)

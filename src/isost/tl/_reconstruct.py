@@ -56,7 +56,8 @@ def reconstruct(
     voxel_size
         Edge of the cubic voxels, input units. By default 1.5 times the median spacing of cells inside sections.
     genes
-        Genes to decode; all by default. Any others can be decoded later from ``obsm["X_pca"]``.
+        Genes to decode; all by default. Any others can be decoded later from ``obsm["X_pca"]`` with the loadings of
+        the model, so keep the model.
     lazy
         Decode genes when they are read, by dask; by default only where they would take more than 2 GiB.
     seed
@@ -78,7 +79,8 @@ def reconstruct(
         Expected components (n, C), from which X is decoded: those of the stack, then those of what else is spatial in
         the genes (``model.loadings``).
     varm["PCs"]
-        Loadings (genes, C).
+        Loadings (genes, C): with ``gene_scale`` and ``gene_mean`` below,
+        X = (X_pca · PCsᵀ) · gene_scale + gene_mean.
     obs["density"]
         Cells that a section at this depth would have in the voxel.
     obs["measured"]
@@ -88,7 +90,8 @@ def reconstruct(
     obs["uncertainty"]
         Standard error of the expected expression, root mean square over z-scored components.
     uns["isost"]
-        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``gene_mean`` and ``gene_scale`` of the decoding; ``params``.
+        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``gene_mean`` and ``gene_scale`` (genes,) of the decoding;
+        ``params``: ``seed``, and what ``model`` says of itself.
 
     Raises
     ------
@@ -153,9 +156,9 @@ def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.int
 def _grid(sections: Sections, voxel_size: float | None) -> Grid:
     """Voxels over all sections, equal in x, y and z."""
     stack = sections.stack
-    spacings = [stack.normalization.decode(state[:, :3], dims=SPACE)[:, :2] for state in sections.states]
-    chosen = default_voxel_size(spacings) if voxel_size is None else voxel_size
-    everywhere = np.concatenate(spacings)
+    places = [stack.normalization.decode(state[:, :3], dims=SPACE)[:, :2] for state in sections.states]
+    chosen = default_voxel_size(places) if voxel_size is None else voxel_size
+    everywhere = np.concatenate(places)
     grid = Grid.covering(np.append(everywhere.min(0), stack.z[0]), np.append(everywhere.max(0), stack.z[-1]), chosen)
     logger.info(
         "voxels of %g in x, y and z: a grid of %d × %d × %d, %.1f layers per gap",

@@ -53,6 +53,15 @@ def section_displacements(positions: Sequence[NDArray[np.floating]]) -> Displace
     ----------
     positions
         Cells of each section (n_k, 2), state units, sections in order of depth.
+
+    Returns
+    -------
+    Displacements across all K − 1 gaps, in both directions.
+
+    Raises
+    ------
+    ValueError
+        If a section has no cells.
     """
     up, down = [], []
     for lower, upper in pairwise(positions):
@@ -180,6 +189,10 @@ def section_paths(
         Where the cells go, see `section_displacements`.
     expression_shift
         β in [0, 1].
+
+    Returns
+    -------
+    Paths of the sections but the last, upwards, and of those but the first, downwards; float32.
     """
     gaps = np.diff(depths)
     velocities = _section_velocities(displacements, gaps)

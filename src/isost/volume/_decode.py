@@ -71,7 +71,7 @@ def decode(
 
 
 def decoded_bytes(n: int, n_genes: int) -> int:
-    """Bytes of memory that `n` rows of `n_genes` genes take once decoded."""
+    """Count the bytes of memory that `n` rows of `n_genes` genes take once decoded."""
     return n * n_genes * np.dtype(np.float32).itemsize
 
 

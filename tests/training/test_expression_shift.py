@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from isost.training import choose_expression_shift
-from isost.training._expression_shift import _redrawn
+from isost.training._expression_shift import _redraw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,13 +54,27 @@ def test_more_sections_than_are_left_out() -> None:
 
 
 def test_redrawn_section_lies_between_its_neighbours() -> None:
-    positions, expression, _ = _sections(2, change=5.0, noise=0.0, n=400)
-    place, own, change = _redrawn(positions, expression, 0.25, n_cells=20, generator=np.random.default_rng(0))
-    assert abs(len(place) - 400) <= 1
-    between = np.c_[place[:, 0] + 5 * 0.025, place[:, 1] - 5 * 0.025, place.sum(1)]
-    assert np.abs(own + change - between).mean() < 0.01
-    # a cell from below is at section 0's level, one from above at section 1's: three of the first to one of the second
-    from_above = np.abs(own[:, 0] - place[:, 0] - 0.5) < np.abs(own[:, 0] - place[:, 0])
-    assert abs(from_above.mean() - 0.25) < 0.03
-    np.testing.assert_allclose(change[from_above, 0].mean(), -5 * 0.075, atol=0.02)
-    np.testing.assert_allclose(change[~from_above, 0].mean(), 5 * 0.025, atol=0.02)
+    positions, expression, depths = _sections(3, change=5.0, noise=0.0, n=400)
+    depths = np.array([0.0, 0.025, 0.1])
+    # as the field is at depths 0 and 0.1
+    expression[2] = np.c_[positions[2][:, 0] + 0.5, positions[2][:, 1] - 0.5, positions[2].sum(1)]
+    below, above = _redraw(positions, expression, depths, 1, n_cells=20, generator=np.random.default_rng(0))
+    assert (below.section, above.section) == (0, 2)
+    assert abs(len(below.cells) + len(above.cells) - 400) <= 1
+    assert abs(len(above.cells) - 100) <= 12
+    for part in (below, above):
+        between = np.c_[part.place[:, 0] + 0.125, part.place[:, 1] - 0.125, part.place.sum(1)]
+        assert np.abs(expression[part.section][part.cells] + part.change - between).mean() < 0.01
+    np.testing.assert_allclose(above.change[:, 0].mean(), -0.375, atol=0.02)
+    np.testing.assert_allclose(below.change[:, 0].mean(), 0.125, atol=0.02)
+
+
+def test_what_sampling_makes_of_the_change_is_what_counts() -> None:
+    sections = _sections(4, change=5.0, noise=0.0)
+
+    def unmoved(section: int, cells: NDArray[np.intp], change: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert change.shape == (len(cells), 3)
+        return sections[1][section][cells]
+
+    generator = np.random.default_rng(0)
+    assert choose_expression_shift(*sections, n_cells=30, generator=generator, sampled=unmoved) == 0.0

@@ -181,7 +181,7 @@ def fit(
     with step("fit") as notes:
         n_cells = choose_smoothing(sections, random) if n_cells is None else n_cells
         if expression_shift is None:
-            expression_shift = choose_shift(sections, n_cells, random) if objective == "bridge" else 0.0
+            expression_shift = choose_shift(stack, sections, n_cells, random) if objective == "bridge" else 0.0
         settings = dataclasses.replace(settings, n_cells=n_cells, expression_shift=expression_shift)
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
         model = _fresh_model(settings, stack, sections, loadings, as_device(device))

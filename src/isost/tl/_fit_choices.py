@@ -6,8 +6,12 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
+from isost._normalization import EXPRESSION
 from isost.field import choose_width, complementary_components
+from isost.pp import GenePCA
 from isost.training import choose_expression_shift
+
+from ._sampling import Sampler
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,10 +32,18 @@ def choose_smoothing(sections: Sections, random: np.random.Generator) -> int:
     return choose_width(sections.positions, leading, sections.stack.depths, generator=random)
 
 
-def choose_shift(sections: Sections, n_cells: int, random: np.random.Generator) -> float:
+def choose_shift(stack: AnnData, sections: Sections, n_cells: int, random: np.random.Generator) -> float:
     """Choose how far a cell's expression follows its surroundings, see `isost.training.choose_expression_shift`."""
-    raw = [values * sections.component_scale for values in sections.expression]
-    return choose_expression_shift(sections.positions, raw, sections.stack.depths, n_cells=n_cells, generator=random)
+    view = sections.stack
+    sample, pca = Sampler(stack.X, view), GenePCA(view.loadings, view.gene_mean, view.gene_scale)
+
+    def sampled(section: int, cells: NDArray[np.intp], change: NDArray[np.float64]) -> NDArray[np.float64]:
+        return pca.scores(sample(view.offsets[section] + cells, change))
+
+    raw = [view.normalization.decode(values, dims=EXPRESSION) for values in sections.expression]
+    return choose_expression_shift(
+        sections.positions, raw, view.depths, n_cells=n_cells, sampled=sampled, generator=random
+    )
 
 
 def choose_loadings(

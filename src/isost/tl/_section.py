@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData, concat
 
 from isost import _keys as keys
@@ -19,6 +18,7 @@ from isost.volume import decode
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
 from ._labels import label_columns
+from ._sampling import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,7 @@ def _cut(
     rows = systematic_sample(flat, candidates.weight, generator=np.random.default_rng(seed))
     cells = candidates[rows]
     mean, std = _expected(sections, model, cut, cells)
-    sampled = _sampled(stack, sections, cells)
+    sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
     source = np.repeat(np.arange(len(sections.stack.names)), sections.stack.sizes)[cells.donor]
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     obs = label_columns(stack, sections, cells.donor, cells.place)
@@ -189,22 +189,3 @@ def _expected(
     expected = decode(mean.astype(np.float32), model.loadings, stack.gene_mean, stack.gene_scale)
     squared = decode(variance, model.loadings**2, np.zeros_like(stack.gene_mean), stack.gene_scale**2)
     return expected, np.sqrt(squared)
-
-
-def _sampled(stack: AnnData, sections: Sections, cells: _Cells) -> Any:
-    """Expression of the cells carried here, changed as their components have, within the range of the data."""
-    own = stack.X[cells.donor]
-    if not cells.change.any():
-        return own.copy()
-    view = sections.stack
-    change = decode(
-        cells.change * sections.component_scale, view.loadings, np.zeros_like(view.gene_mean), view.gene_scale
-    )
-    low, high = (_per_gene(stack.X, what) for what in ("min", "max"))
-    changed = np.clip((own.toarray() if sp.issparse(own) else np.asarray(own)) + change, low, high)
-    return sp.csr_matrix(changed) if sp.issparse(own) else changed
-
-
-def _per_gene(X: Any, what: str) -> NDArray[Any]:
-    found = getattr(X, what)(axis=0)
-    return np.asarray(found.toarray() if sp.issparse(found) else found).ravel()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,14 +14,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["choose_expression_shift"]
+__all__ = ["Sampled", "choose_expression_shift"]
 
-_CANDIDATES = (0.0, 0.5, 1.0)
+_CANDIDATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_WORTH = 0.02  # of the distance: a shift that gains less is not taken
 _WITHOUT_EVIDENCE = 0.5  # two sections: none can be left out
 _MOST_SECTIONS = 8  # left out in turn, evenly spread over the stack
 _MOST_CELLS = 3000  # of each section in the comparison
 _COMPS = 10
 _WEIGHT_OF_SPACE = 6.0  # the larger width in units of the first component's spread, as in `isost.metrics.energy`
+
+
+class Sampled(Protocol):
+    """What the components (n, G) of a section's cells would be after a change of them, once sampled as expression."""
+
+    def __call__(self, section: int, cells: NDArray[np.intp], change: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Sample `cells`, rows of a section, with their components changed by `change` (n, G)."""
+        ...
 
 
 def choose_expression_shift(
@@ -31,12 +40,14 @@ def choose_expression_shift(
     *,
     n_cells: int,
     generator: np.random.Generator,
+    sampled: Sampled | None = None,
 ) -> float:
     """Choose how far a cell's expression follows its surroundings on the way, β, from the sections themselves.
 
     Inner sections are left out in turn and drawn anew from their two neighbours: cells moved along straight lines,
     thinned by distance, their components changed by β times the change of the expected expression. The β is taken
-    whose cells are nearest to the measured ones by energy distance in (x, y, 10 components).
+    whose cells are nearest to the measured ones by energy distance in (x, y, 10 components), if they are nearer by
+    2 % than unchanged cells.
 
     Smoothly varying genes ask for 1; sparse counts, where most of a cell's expression is noise that no neighbour
     shares, for less.
@@ -53,54 +64,80 @@ def choose_expression_shift(
         Cells that the expected expression is smoothed over.
     generator
         Source of the random draws.
+    sampled
+        What becomes of changed components when they are sampled as expression; they stay as they are when None.
 
     Returns
     -------
-    β: 0, 0.5 or 1; 0.5 when there are only two sections, as none can be left out.
+    β: 0, 0.25, 0.5, 0.75 or 1; 0.5 when there are only two sections, as none can be left out.
     """
     inner = np.arange(1, len(positions) - 1)
     if not len(inner):
         return _WITHOUT_EVIDENCE
     chosen = inner[np.unique(np.linspace(0, len(inner) - 1, min(_MOST_SECTIONS, len(inner))).round().astype(int))]
     positions = [np.asarray(p, np.float64) for p in positions]
-    leading = [np.asarray(e, np.float64)[:, :_COMPS] for e in expression]
     distance = np.zeros(len(_CANDIDATES))
     for k in chosen:
-        ends = (k - 1, k + 1)
-        t = (depths[k] - depths[k - 1]) / (depths[k + 1] - depths[k - 1])
-        place, own, change = _redrawn(
-            [positions[i] for i in ends], [leading[i] for i in ends], t, n_cells=n_cells, generator=generator
-        )
-        spread = max(float(leading[k].std(0).max()), np.finfo(np.float64).tiny)
-        measured = _limited(np.c_[positions[k] * _WEIGHT_OF_SPACE, leading[k] / spread], generator)
-        rows = generator.permutation(len(place))[:_MOST_CELLS]
+        redrawn = _redraw(positions, expression, depths, k, n_cells=n_cells, generator=generator)
+        leading = np.asarray(expression[k], np.float64)[:, :_COMPS]
+        spread = max(float(leading.std(0).max()), np.finfo(np.float64).tiny)
+        rows = generator.permutation(len(leading))[:_MOST_CELLS]
+        measured = np.c_[positions[k] * _WEIGHT_OF_SPACE, leading / spread][rows]
         for i, shift in enumerate(_CANDIDATES):
-            drawn = np.c_[place * _WEIGHT_OF_SPACE, (own + shift * change) / spread][rows]
-            distance[i] += energy_distance(drawn, measured)
-    return _CANDIDATES[int(distance.argmin())]
+            drawn = [
+                np.c_[
+                    part.place * _WEIGHT_OF_SPACE,
+                    _changed(expression, part, shift, sampled)[:, :_COMPS] / spread,
+                ]
+                for part in redrawn
+            ]
+            distance[i] += energy_distance(np.concatenate(drawn), measured)
+    best = int(distance.argmin())
+    return _CANDIDATES[best] if distance[best] < distance[0] - _WORTH * abs(distance[0]) else _CANDIDATES[0]
 
 
-def _redrawn(
-    positions: Sequence[NDArray[np.float64]],
-    expression: Sequence[NDArray[np.float64]],
-    t: float,
+class _Redrawn(NamedTuple):
+    """Cells of one section, moved to where another was left out."""
+
+    section: int
+    cells: NDArray[np.intp]
+    place: NDArray[np.float64]  # (n, 2)
+    change: NDArray[np.float64]  # of the expected components, (n, G)
+
+
+def _redraw(
+    positions: Sequence[NDArray[np.floating]],
+    expression: Sequence[NDArray[np.floating]],
+    depths: NDArray[np.floating],
+    k: int,
     *,
     n_cells: int,
     generator: np.random.Generator,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Cells at fraction t between two sections: places, their own components, and the change of the expected ones."""
-    moved = section_displacements(positions)
-    places = [positions[0] + t * moved.up[0], positions[1] + (1 - t) * moved.down[0]]
-    lower, upper = (LocalLinear(p, e, n_cells=n_cells) for p, e in zip(positions, expression, strict=True))
-    change = [
-        (1 - t) * lower(place).mean + t * upper(place).mean - own(start).mean
-        for place, own, start in zip(places, (lower, upper), positions, strict=True)
-    ]
-    place = np.concatenate(places)
-    weights = np.repeat([1 - t, t], [len(p) for p in places])
-    kept = systematic_sample(place, weights, generator=generator)
-    return place[kept], np.concatenate(expression)[kept], np.concatenate(change)[kept]
+) -> list[_Redrawn]:
+    """Draw section k anew from the two around it, at most as many cells as are compared."""
+    ends = (k - 1, k + 1)
+    t = float((depths[k] - depths[k - 1]) / (depths[k + 1] - depths[k - 1]))
+    moved = section_displacements([positions[i] for i in ends])
+    places = [positions[k - 1] + t * moved.up[0], positions[k + 1] + (1 - t) * moved.down[0]]
+    lower, upper = (LocalLinear(positions[i], expression[i], n_cells=n_cells) for i in ends)
+    sizes = [len(place) for place in places]
+    everywhere = np.concatenate(places)
+    kept = systematic_sample(everywhere, np.repeat([1 - t, t], sizes), generator=generator)
+    kept = np.sort(generator.permutation(kept)[:_MOST_CELLS])
+    parts = []
+    for section, own, first, size in zip(ends, (lower, upper), (0, sizes[0]), sizes, strict=True):
+        rows = kept[(kept >= first) & (kept < first + size)]
+        place, cells = everywhere[rows], rows - first
+        mean = (1 - t) * lower(place).mean + t * upper(place).mean
+        parts.append(_Redrawn(section, cells, place, mean - own(positions[section][cells]).mean))
+    return parts
 
 
-def _limited(values: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.float64]:
-    return values[generator.permutation(len(values))[:_MOST_CELLS]]
+def _changed(
+    expression: Sequence[NDArray[np.floating]], part: _Redrawn, shift: float, sampled: Sampled | None
+) -> NDArray[np.float64]:
+    change = shift * part.change
+    if sampled is not None:
+        return sampled(part.section, part.cells, change)
+    own: NDArray[np.float64] = np.asarray(expression[part.section], np.float64)[part.cells]
+    return own + change

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -14,12 +13,12 @@ import isost
 from isost.cli import app, main
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from click.testing import Result
 
 mpl.use("Agg")
+pytestmark = pytest.mark.usefixtures("settings_as_they_were")
 
 
 class FakeModel:
@@ -66,14 +65,6 @@ def files(tmp_path: Path) -> list[str]:
         paths.append(str(tmp_path / f"s{i}.h5ad"))
         section.write_h5ad(paths[-1])
     return paths
-
-
-@pytest.fixture(autouse=True)
-def settings_as_they_were() -> Iterator[None]:
-    logger = logging.getLogger("isost")
-    before = (isost.settings.progress, logger.level, list(logger.handlers))
-    yield
-    isost.settings.progress, logger.level, logger.handlers = before
 
 
 def run(*args: str) -> Result:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -13,12 +12,12 @@ import isost
 from isost.cli import app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from click.testing import Result
 
 METHODS = ["isost", "copy", "dissolve", "linear", "local", "self"]
+pytestmark = pytest.mark.usefixtures("settings_as_they_were")
 
 
 @pytest.fixture
@@ -43,14 +42,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setattr(isost.tl, "evaluate", evaluate)
     return calls
-
-
-@pytest.fixture(autouse=True)
-def settings_as_they_were() -> Iterator[None]:
-    logger = logging.getLogger("isost")
-    before = (isost.settings.progress, logger.level, list(logger.handlers))
-    yield
-    isost.settings.progress, logger.level, logger.handlers = before
 
 
 def run(*args: str) -> Result:

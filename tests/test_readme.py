@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 
 import isost
 from isost.cli import app
+from isost.tl import _fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,10 +25,11 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def small_organ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """The example's organ, smaller; what it writes goes to a folder of its own, and no window opens."""
+    """The example's organ, smaller and briefly trained on; it writes to a folder of its own and opens no window."""
     mpl.use("Agg")
     organ = partial(isost.datasets.organ, n_sections=3, cells_per_section=100, n_genes=30)
     monkeypatch.setattr(isost.datasets, "organ", organ)
+    monkeypatch.setattr(_fit, "_BRIDGE_STEPS", 20)
     monkeypatch.setattr(plt, "show", lambda: None)
     monkeypatch.chdir(tmp_path)
     yield

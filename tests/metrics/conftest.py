@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,24 +9,6 @@ from isost.metrics import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
-    from types import ModuleType
-
-
-@pytest.fixture(scope="session")
-def fidelity(data_dir: Path) -> ModuleType:
-    """The program that defines the scores; the test is skipped where it is not beside the data."""
-    path = data_dir.parent / "checks" / "fidelity.py"
-    if not path.is_file():
-        if os.environ.get("ISOST_REQUIRE_DATA") == "1":
-            pytest.fail(f"ISOST_REQUIRE_DATA=1, but there is no {path}")
-        pytest.skip(f"no definitions of the scores at {path}")
-    spec = importlib.util.spec_from_file_location("fidelity", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

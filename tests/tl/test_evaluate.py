@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
 import logging
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,22 +21,6 @@ FIT = {"epochs": 5, "hidden_dim": 16}
 SUMMARY = ["r_cell", "r_voxel", "r_density", "energy", "d_moran", "var_ratio", "n_ratio", "agree"]
 OF_GENES = ["morans_i", "r_cell", "r_voxel", "d_moran", "var_ratio", "agree"]
 METHODS = ["isost", "copy", "dissolve", "linear", "local", "self"]
-
-
-@pytest.fixture(scope="session")
-def fidelity(data_dir: Path) -> ModuleType:
-    """The program that defines the scores; the test is skipped where it is not beside the data."""
-    path = data_dir.parent / "checks" / "fidelity.py"
-    if not path.is_file():
-        if os.environ.get("ISOST_REQUIRE_DATA") == "1":
-            pytest.fail(f"ISOST_REQUIRE_DATA=1, but there is no {path}")
-        pytest.skip(f"no definitions of the scores at {path}")
-    spec = importlib.util.spec_from_file_location("fidelity", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -260,3 +260,28 @@ def test_initialize_a_drift_of_positions_alone() -> None:
     initialize_drift(drift, paths)
     state, _ = paths.at(torch.full_like(paths.gap, 0.3))
     assert not drift(state[:, :3], sizes=paths.sizes)[:, :2].any()
+
+
+def test_output_weights_learn_at_the_scale_of_the_velocity() -> None:
+    slow, fast = _paths(moved=1e-4), _paths(moved=0.1)
+    drifts = [Drift(N_COMPS, hidden_dim=8, planar=True) for _ in range(2)]
+    groups = {
+        speed: BridgeObjective(*paths).weight_groups(*drifts) for speed, paths in {"slow": slow, "fast": fast}.items()
+    }
+    for found in groups.values():
+        weights = [weight for group in found for weight in group.weights]
+        assert len(weights) == len({id(weight) for weight in weights})
+        assert {id(weight) for weight in weights} == {id(w) for drift in drifts for w in drift.parameters()}
+        assert found[0].lr_factor == 1
+    last = drifts[0].shape.layers[-1].value.weight
+    factor = {
+        speed: next(group.lr_factor for group in found if any(weight is last for weight in group.weights))
+        for speed, found in groups.items()
+    }
+    assert factor["slow"] < 1e-2 * factor["fast"] <= 1e-2
+
+
+def test_paths_that_move_nothing_leave_the_learning_rate() -> None:
+    drifts = [Drift(N_COMPS, hidden_dim=8, planar=True) for _ in range(2)]
+    groups = BridgeObjective(*_paths(moved=0.0, shift=0.0)).weight_groups(*drifts)
+    assert {group.lr_factor for group in groups} == {1.0}

@@ -16,6 +16,7 @@ from isost.training import (
     Displacements,
     LoopSettings,
     Phase,
+    WeightGroup,
     initialize_drift,
     optimize,
     phases,
@@ -33,6 +34,7 @@ class _Rotation:
     """A toy: two linear maps are to rotate their input; it can break off or go wrong at any step."""
 
     n_batches: int = 3
+    lr_factor: float = 1.0
     interrupt_at: int | None = None
     nan_at: int | None = None
     steep_at: int | None = None
@@ -40,6 +42,10 @@ class _Rotation:
 
     def phases(self, epochs: Any) -> list[Phase]:
         return phases(epochs)
+
+    def weight_groups(self, forward: Drift, backward: Drift | None) -> list[WeightGroup]:
+        parts = [part for part in (forward, backward) if part is not None]
+        return [WeightGroup(list(part.parameters()), lr_factor=self.lr_factor) for part in parts]
 
     def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
         return [[rows] for rows in torch.randperm(4 * self.n_batches, generator=generator).split(4)]
@@ -241,9 +247,9 @@ def test_learning_rate_is_what_the_optimizer_uses(anneal: bool) -> None:
     networks = _network(0), _network(1)
     before = _weights(*networks)
     settings = _settings(epochs=[2, 1], anneal=anneal, optimizer="SGD", weight_decay=0.0)
-    optimize(Ramp(), *networks, settings=settings)
+    optimize(Ramp(lr_factor=0.5), *networks, settings=settings)
     shares = [_annealed(i / 6) for i in range(6)] + [_annealed(i / 3) for i in range(3)] if anneal else [1] * 9
-    torch.testing.assert_close(before - _weights(*networks), torch.full_like(before, 0.05 * math.fsum(shares)))
+    torch.testing.assert_close(before - _weights(*networks), torch.full_like(before, 0.025 * math.fsum(shares)))
 
 
 def _sum(network: nn.Module) -> Tensor:

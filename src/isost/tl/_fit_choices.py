@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_loadings", "choose_shift", "choose_smoothing"]
 
-_LEADING_COMPS = 10  # hold what is spatial; the rest would only ask for a wider window
+_LEADING_COMPS = 25  # hold most of what is spatial; the rest would only ask for a wider window
 _SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
 _SPATIAL_OVER = 30  # cells around each
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
+from ._loop import WeightGroup
 from ._schedule import Phase, phases
 from ._tiles import tiled_batches
 
@@ -63,6 +65,24 @@ class BridgeObjective:
     def phases(self, epochs: int) -> list[Phase]:
         """One phase in which both networks are trained."""
         return phases(epochs, alpha=1.0)
+
+    def weight_groups(self, forward: Drift, backward: Drift | None) -> list[WeightGroup]:
+        """Weights to train; those of the last layers learn at the scale of the velocity that they put out.
+
+        Optimisers that normalise by the gradient's size move every weight by about the learning rate. What is a small
+        step for a hidden layer would throw the velocity of a slow path far off.
+        """
+        drifts = [forward] if backward is None else [forward, backward]
+        inner: list[nn.Parameter] = []
+        groups = [WeightGroup(inner)]
+        for drift, (shape, expression) in zip(drifts, self._scales, strict=False):
+            outputs = _output_weights(drift)
+            for weights, mean_square in zip(outputs, (shape, expression), strict=True):
+                if weights:
+                    groups.append(WeightGroup(weights, min(1.0, math.sqrt(mean_square)) or 1.0))
+            own = {id(weight) for weights in outputs for weight in weights}
+            inner += [weight for weight in drift.parameters() if id(weight) not in own]
+        return groups
 
     def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
         """Split one epoch into steps: for each the rows of every section that it sees, or None for all rows."""
@@ -160,21 +180,24 @@ def initialize_drift(drift: Drift, paths: Paths) -> None:
     # both ends: at one fraction alone a single gap would show no spread in depth
     state = torch.cat([paths.at(torch.full_like(paths.gap, t))[0] for t in (0.0, 1.0)])
     mean, spread = state.mean(0), state.std(0).clamp_min(1e-3)
-    first, *_, last = cast("Any", drift.shape.layers)
+    first = cast("Any", drift.shape.layers[0])
     for linear in (first.query, first.key, first.value, first.skip):
         linear.weight *= _GAIN / spread[:3]
         linear.bias -= linear.weight @ mean[:3]
-    _zero(last.value, last.skip)
     if drift.expression is not None:
-        entry, exit_ = cast("Any", drift.expression.down[0]), cast("Any", drift.expression.up[-1])
+        entry = cast("Any", drift.expression.down[0])
         entry.linear.weight *= _GAIN / spread
         entry.bias -= entry.linear.weight @ mean
-        exit_.bias.zero_()
-        _zero(exit_.linear)
+    for weights in _output_weights(drift):
+        for weight in weights:
+            weight.zero_()
 
 
-def _zero(*linears: nn.Linear) -> None:
-    for linear in linears:
-        linear.weight.zero_()
-        if linear.bias is not None:
-            linear.bias.zero_()
+def _output_weights(drift: Drift) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Weights that the velocity of the positions, and that of the expression, is linear in."""
+    last = cast("Any", drift.shape.layers[-1])
+    shape = [last.value.weight, last.value.bias, last.skip.weight, last.skip.bias]
+    if drift.expression is None:
+        return shape, []
+    exit_ = cast("Any", drift.expression.up[-1])
+    return shape, [exit_.linear.weight, exit_.bias]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Sampled", "choose_expression_shift"]
 
 _CANDIDATES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_WORTH = 0.02  # of the distance: a shift that gains less is not taken
+_WORTH = 0.03  # of the distance: a shift that gains less is not taken
 _WITHOUT_EVIDENCE = 0.5  # two sections: none can be left out
 _MOST_SECTIONS = 8  # left out in turn, evenly spread over the stack
 _MOST_CELLS = 3000  # of each section in the comparison
@@ -47,7 +47,7 @@ def choose_expression_shift(
     Inner sections are left out in turn and drawn anew from their two neighbours: cells moved along straight lines,
     thinned by distance, their components changed by β times the change of the expected expression. The β is taken
     whose cells are nearest to the measured ones by energy distance in (x, y, 10 components), if they are nearer by
-    2 % than unchanged cells.
+    3 % than unchanged cells.
 
     Smoothly varying genes ask for 1; sparse counts, where most of a cell's expression is noise that no neighbour
     shares, for less.

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from tqdm.auto import tqdm
@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
     from ._schedule import Phase
 
-__all__ = ["LoopSettings", "Objective", "optimize"]
+__all__ = ["LoopSettings", "Objective", "WeightGroup", "optimize"]
+
+
+class WeightGroup(NamedTuple):
+    """Weights, and the factor of the learning rate that suits the size of what they have to put out."""
+
+    weights: list[nn.Parameter]
+    lr_factor: float = 1.0
 
 
 class Objective(Protocol):
@@ -33,6 +40,10 @@ class Objective(Protocol):
 
     def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
         """Split one epoch into the rows of every section that each step sees; None for all rows."""
+        ...
+
+    def weight_groups(self, forward: Drift, backward: Drift | None) -> list[WeightGroup]:
+        """Weights to train, in groups that share a learning rate."""
         ...
 
     def loss(
@@ -131,8 +142,10 @@ def optimize(
     if backward is not None:
         modules["backward"] = backward
     optimizer: torch.optim.Optimizer = getattr(torch.optim, settings.optimizer)(
-        [weight for module in modules.values() for weight in module.parameters()],
-        lr=settings.lr,
+        [
+            {"params": group.weights, "lr": settings.lr * group.lr_factor, "lr_factor": group.lr_factor}
+            for group in objective.weight_groups(forward, backward)
+        ],
         weight_decay=settings.weight_decay,
     )
     path = settings.checkpoint_dir / "checkpoint.safetensors" if settings.checkpoint_dir else None
@@ -196,7 +209,7 @@ def _epoch(
         if settings.anneal:
             done = (at.epoch + i / len(batches)) / phase.epochs
             for group in optimizer.param_groups:
-                group["lr"] = settings.lr * _annealed(done)
+                group["lr"] = settings.lr * group["lr_factor"] * _annealed(done)
         noise_seed = int(torch.randint(2**62, (), generator=generator))
         loss, numbers = objective.loss(
             forward, backward, iteration=at.iteration, phase=phase, noise_seed=noise_seed, rows=rows

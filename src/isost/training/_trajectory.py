@@ -9,6 +9,7 @@ import torch
 from isost.nn import nearest_neighbors
 from isost.sde import GaussianNoise, depth_grid, walk
 
+from ._loop import WeightGroup
 from ._nearest import expression_loss
 from ._schedule import BetaSchedule, Phase, phases
 from ._sinkhorn import sinkhorn_divergence
@@ -129,6 +130,11 @@ class TrajectoryObjective:
     def phases(self, epochs: int | Sequence[int]) -> list[Phase]:
         """Phases of training with this objective's weights; see `isost.training.phases`."""
         return phases(epochs, alpha=self.settings.alpha, warm_up_rate=self.settings.warm_up_rate)
+
+    def weight_groups(self, forward: Drift, backward: Drift | None) -> list[WeightGroup]:
+        """Weights to train: all at one learning rate."""
+        drifts = [forward] if backward is None else [forward, backward]
+        return [WeightGroup([weight for drift in drifts for weight in drift.parameters()])]
 
     def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
         """Split one epoch into the rows that each optimisation step sees.

@@ -295,7 +295,7 @@ def _errors_in_a_line(*, debug: bool) -> Iterator[None]:
     """Say what is wrong with the input in one line and exit with 1; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError, FloatingPointError) as error:
         if debug:
             raise
         # str of a KeyError is quoted

@@ -13,6 +13,7 @@ from isost.volume import Grid, decode, spread_in_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -110,7 +111,9 @@ def test_expected_expression_is_near_the_truth_of_the_organ(volume: AnnData, org
     assert r > 0.9
 
 
-def test_a_selection_of_genes_is_that_of_the_whole(volume: AnnData, stack: AnnData, model: IsoST) -> None:
+def test_a_selection_of_genes_is_that_of_the_whole(
+    volume: AnnData, stack: AnnData, model: IsoST, tmp_path: Path
+) -> None:
     wanted = list(volume.var_names[[7, 0, 33]])
     part = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE, genes=wanted)
     assert list(part.var_names) == wanted
@@ -121,10 +124,12 @@ def test_a_selection_of_genes_is_that_of_the_whole(volume: AnnData, stack: AnnDa
     # and another gene can be decoded later from the same components
     kept, all_kept = part.uns["isost"], stack.uns["isost"]
     np.testing.assert_array_equal(kept["gene_mean"], all_kept["gene_mean"][[7, 0, 33]])
-    other = decode(
-        part.obsm["X_pca"], model.loadings, all_kept["gene_mean"], all_kept["gene_scale"], genes=np.array([12])
-    )
+    every = kept["all_genes"]
+    assert list(every["names"]) == list(stack.var_names)
+    other = decode(part.obsm["X_pca"], every["PCs"], every["gene_mean"], every["gene_scale"], genes=np.array([12]))
     np.testing.assert_array_equal(other[:, 0], volume.X[:, 12])
+    isost.io.write(part, tmp_path / "part.h5ad")
+    np.testing.assert_array_equal(isost.io.read(tmp_path / "part.h5ad").uns["isost"]["all_genes"]["PCs"], every["PCs"])
 
 
 def test_genes_that_are_not_there_or_named_twice_are_refused(stack: AnnData, model: IsoST) -> None:

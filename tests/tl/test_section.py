@@ -18,6 +18,7 @@ from isost.volume import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -175,7 +176,7 @@ def test_sections_without_labels_give_sections_without_labels(organ_sections: li
     model = isost.tl.fit(stack, **(fit_kws | {"epochs": 1}))
     found = isost.tl.section(stack, model=model, z=20.0)
     assert list(found.obs.columns) == ["measured", "source_section", "section_distance"]
-    assert not found.uns
+    assert set(found.uns) == {"isost"}
 
 
 def test_several_depths_come_as_numbered_cuts(stack: AnnData, model: IsoST, z: NDArray[np.float64]) -> None:
@@ -340,3 +341,21 @@ def test_sections_instead_of_a_stack_are_refused(organ_sections: list[AnnData], 
         isost.tl.section(organ_sections, model=model, z=10.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"not a stack.*call isost\.pp\.slice_stack"):
         isost.tl.section(organ_sections[0], model=model, z=10.0)
+
+
+def test_what_was_cut_is_written_down(stack: AnnData, model: IsoST, z: NDArray[np.float64], tmp_path: Path) -> None:
+    depths = [float(z[0]), float(z[:2].mean())]
+    by_depth = isost.tl.section(stack, model=model, z=depths, seed=3)
+    params = by_depth.uns["isost"]["params"]
+    assert (params["seed"], params["model"]) == (3, repr(model))
+    np.testing.assert_allclose(params["z"], depths)
+    origin = stack.obsm["spatial"].mean(0)
+    by_plane = isost.tl.section(stack, model=model, plane=[(origin, (1, 0, 1)), (origin, (0, 2, 0))], thickness=15.0)
+    params = by_plane.uns["isost"]["params"]
+    np.testing.assert_allclose(params["origin"], [origin] * 2)
+    np.testing.assert_allclose(params["normal"], [[0.5**0.5, 0, 0.5**0.5], [0, 1, 0]])
+    assert params["thickness"] == 15.0
+    isost.io.write(by_plane, tmp_path / "cut.h5ad")
+    np.testing.assert_array_equal(
+        isost.io.read(tmp_path / "cut.h5ad").uns["isost"]["params"]["normal"], params["normal"]
+    )

@@ -222,7 +222,7 @@ def _fresh_model(
     device: torch.device,
 ) -> IsoST:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+        torch.default_generator.manual_seed(settings.seed)  # that of the CPU alone: no other is forked
         forward = settings.drift()
         backward = settings.drift() if settings.dual else None
     components = sections.components(loadings)

@@ -56,8 +56,8 @@ def reconstruct(
     voxel_size
         Edge of the cubic voxels, input units. By default 1.5 times the median spacing of cells inside sections.
     genes
-        Genes to decode; all by default. Any others can be decoded later from ``obsm["X_pca"]`` with the loadings of
-        the model, so keep the model.
+        Genes to decode; all by default. Any others can be decoded later from ``obsm["X_pca"]``, see
+        ``uns["isost"]["all_genes"]`` below.
     lazy
         Decode genes when they are read, by dask; by default only where they would take more than 2 GiB.
     seed
@@ -91,7 +91,8 @@ def reconstruct(
         Standard error of the expected expression, root mean square over z-scored components.
     uns["isost"]
         ``grid``: ``origin``, ``voxel_size``, ``shape``; ``gene_mean`` and ``gene_scale`` (genes,) of the decoding;
-        ``params``: ``seed``, and what ``model`` says of itself.
+        ``params``: ``seed``, and what ``model`` says of itself. Where only some genes were decoded, ``all_genes``:
+        ``names``, ``PCs``, ``gene_mean`` and ``gene_scale`` of all of them, to decode any other by the same formula.
 
     Raises
     ------
@@ -131,11 +132,22 @@ def reconstruct(
                     "gene_mean": sections.stack.gene_mean[columns],
                     "gene_scale": sections.stack.gene_scale[columns],
                     "params": {"seed": seed, "model": repr(model)},
+                    **({} if genes is None else {"all_genes": _decoding(stack, model, sections.stack)}),
                 }
             },
         )
         notes.append(f"{volume.n_obs} of {np.prod(grid.shape)} voxels occupied")
     return volume
+
+
+def _decoding(adata: AnnData, model: IsoST, stack: Stack) -> dict[str, Any]:
+    """Gather what decodes any gene from the components of the volume."""
+    return {
+        "names": adata.var_names.to_numpy(dtype=object),
+        "PCs": model.loadings,
+        "gene_mean": stack.gene_mean,
+        "gene_scale": stack.gene_scale,
+    }
 
 
 def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:

@@ -82,6 +82,9 @@ def section(
         The sections' own categorical columns, those of the cell carried here, each with ``<column>_probability``, the
         share of that label among measured cells around; ``measured``; ``source_section``; ``section_distance``, input
         units; and ``cut``, the number of the depth or plane, where a list was asked for.
+    uns["isost"]
+        ``params``: ``seed``, what ``model`` says of itself, and ``z``, or ``origin``, ``normal`` (of length 1) and
+        ``thickness`` of the planes.
 
     Raises
     ------
@@ -104,8 +107,21 @@ def section(
                 part.obs[keys.CUT] = i
             names = [str(i) for i in range(len(parts))]
             out = concat(parts, keys=names, index_unique="_cut", merge="same", uns_merge="same")
+        out.uns[keys.UNS] = {"params": {"seed": seed, "model": repr(model), **_described(cuts)}}
         notes.append(f"{out.n_obs} cells on {len(cuts)} cuts")
     return out
+
+
+def _described(cuts: Sequence[DepthCut | PlaneCut]) -> dict[str, Any]:
+    """Where the cuts lie, as plain arrays and numbers."""
+    planes = [cut for cut in cuts if isinstance(cut, PlaneCut)]
+    if not planes:
+        return {"z": np.concatenate([cut.depths for cut in cuts])}
+    return {
+        "origin": np.array([cut.origin for cut in planes]),
+        "normal": np.array([cut.normal for cut in planes]),
+        "thickness": planes[0].thickness,
+    }
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ class Settings:
     ----------
     progress
         Whether long work shows a progress bar.
+    n_threads
+        CPU threads of one call. More than one helps only on an otherwise idle machine.
     """
 
     progress: bool = True
+    n_threads: int = 1
 
     @property
     def verbosity(self) -> str:

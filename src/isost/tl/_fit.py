@@ -29,6 +29,7 @@ from isost.training import (
 from ._fit_checks import check_objective, check_settings
 from ._fit_choices import choose_loadings, choose_shift, choose_smoothing
 from ._inputs import Sections, as_device, warn_many_steps
+from ._threads import few_threads
 
 if TYPE_CHECKING:
     import os
@@ -47,6 +48,7 @@ _LR = {"bridge": 6e-3, "trajectory": 1e-3}
 _TRAJECTORY_EPOCHS = (100, 100, 100)
 
 
+@few_threads()
 def fit(
     stack: AnnData,
     *,

@@ -14,6 +14,7 @@ from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
+from ._threads import few_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ __all__ = ["reconstruct"]
 _LAZY_ABOVE = 2 * 2**30  # bytes of decoded expression beyond which it is decoded on read
 
 
+@few_threads()
 def reconstruct(
     adatas: AnnData | Sequence[AnnData] | Mapping[str, AnnData],
     *,

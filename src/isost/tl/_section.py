@@ -19,6 +19,7 @@ from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
 from ._labels import label_columns
 from ._sampling import Sampler
+from ._threads import few_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ __all__ = ["section"]
 _ROUNDING = 1e-9  # of the stack's depth: a cell this near to a measured section lies in it
 
 
+@few_threads()
 def section(
     stack: AnnData,
     *,

@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["logger", "step"]
 
-logger = logging.getLogger("isost")
-logger.addHandler(logging.NullHandler())
+logger = logging.getLogger("isost")  # without a handler of its own: Python then shows warnings by itself
 
 
 @contextmanager

@@ -90,3 +90,11 @@ def test_a_rare_gene_is_not_lost_to_the_percentile() -> None:
     values[0] = 3
     assert limits(values, vmin=None, vmax="p99") == (0, 3)
     assert limits(np.zeros(5), vmin=None, vmax="p99") == (0, 1)
+
+
+def test_one_colour_at_a_time() -> None:
+    from anndata import AnnData
+
+    adata = AnnData(np.ones((2, 2)), var=pd.DataFrame(index=["Gad1", "Mbp"]))
+    with pytest.raises(TypeError, match="one gene or column at a time"):
+        values_of(adata, ["Gad1", "Mbp"], layer=None)  # type: ignore[arg-type]

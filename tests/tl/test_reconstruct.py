@@ -344,3 +344,8 @@ def test_expression_that_varies_in_no_component_has_no_uncertainty_of_it(organ_s
     volume = isost.tl.reconstruct(two, fit_kws={"epochs": 1, "hidden_dim": 8, "progress": False}, voxel_size=40.0)
     assert np.isfinite(volume.obs["uncertainty"]).all()
     np.testing.assert_allclose(volume.X[:, 0], volume.X[:, 1], atol=1e-4)
+
+
+def test_one_name_is_not_a_list_of_genes(stack: AnnData, model: IsoST) -> None:
+    with pytest.raises(TypeError, match=r"pass genes=\['Grad"):
+        isost.tl.reconstruct(stack, model=model, genes="Grad-AP-1")

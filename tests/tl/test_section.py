@@ -310,8 +310,8 @@ def test_depths_outside_the_stack_are_refused(stack: AnnData, model: IsoST) -> N
 def test_requests_that_make_no_sense_are_refused(stack: AnnData, model: IsoST) -> None:
     plane = ([0.0, 0.0, 90.0], [0.0, 0.0, 1.0])
     for kws, message in (
-        ({}, "either z= .* or plane="),
-        ({"z": 1.0, "plane": plane}, "either z= .* or plane="),
+        ({}, "one of z= .* and plane="),
+        ({"z": 1.0, "plane": plane}, "one of z= .* and plane="),
         ({"z": 1.0, "thickness": 3.0}, "thickness= belongs to plane="),
         ({"z": []}, "z= is an empty list"),
         ({"plane": []}, "plane= is an empty list"),

@@ -59,6 +59,9 @@ class Classes:
 
 def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
     """Take a column of `obs` or, if there is none of that name, the expression of a gene (X or a layer)."""
+    if not isinstance(color, str):
+        msg = f"color takes one gene or column at a time, got {color!r}; draw a figure of each"
+        raise TypeError(msg)
     if color in adata.obs:
         column: pd.Series = adata.obs[color].reset_index(drop=True)
         return column

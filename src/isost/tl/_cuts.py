@@ -107,7 +107,7 @@ def as_cuts(
         not positive or has no effect.
     """
     if (z is None) == (plane is None):
-        msg = "give either z= (one depth or a list) or plane=(origin, normal), not both"
+        msg = "give one of z= (a depth or a list) and plane=(origin, normal): neither or both were given"
         raise ValueError(msg)
     if z is not None:
         if thickness is not None:

@@ -155,6 +155,9 @@ def _decoding(adata: AnnData, model: IsoST, stack: Stack) -> dict[str, Any]:
 def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:
     if genes is None:
         return np.arange(stack.n_vars)
+    if isinstance(genes, str):
+        msg = f"genes must be a list of names, got the one name {genes!r}; pass genes=[{genes!r}]"
+        raise TypeError(msg)
     wanted = pd.Index(genes)
     if not wanted.is_unique:
         msg = f"genes= names {wanted[wanted.duplicated()][0]!r} twice; name it once"

@@ -154,6 +154,7 @@ def test_wrong_input_is_one_line_and_no_traceback(calls: dict[str, Any], files: 
         ([*files, *out, "--layer", "missing", "--log1p"], "section 's0' has no layer 'missing'; there are ['counts']"),
         ([*files, *out, "--spatial-key", "xy"], "xy"),
         ([files[0], "--section-key", "slice", *out], "slice"),
+        ([*files, *out, "--gene", "Foo"], "genes ['Foo'] are not in all sections"),
     ]:
         result = run("reconstruct", *args)
         assert result.exit_code == 1, args

@@ -138,6 +138,9 @@ def reconstruct(
             stack = isost.pp.slice_stack(
                 adatas, spatial_key=spatial_key, z_key=z_key, z=z or None, section_key=section_key, layer=layer
             )
+            if missing := [name for name in gene or () if name not in stack.var_names]:
+                msg = f"genes {missing} are not in all sections; they share {stack.n_vars} genes"
+                raise KeyError(msg)
         with _stage("model"):
             model = isost.tl.fit(stack, seed=seed, device=device)
         if model_out is not None:

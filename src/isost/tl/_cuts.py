@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from isost._normalization import SPACE
+from isost.volume import cell_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,9 +175,7 @@ def _plane_cut(sections: Sections, pair: Any, *, thickness: float, spacing: floa
 
 def _spacing(sections: Sections) -> float:
     """Median distance of a cell to its nearest neighbour inside sections, input units."""
-    scale = sections.stack.normalization.scale[0]
-    nearest = [cKDTree(p).query(p, [2])[0][:, 0] for p in sections.positions]
-    spacing = float(np.median(np.concatenate(nearest)) * scale)
+    spacing = cell_spacing(sections.positions) * float(sections.stack.normalization.scale[0])
     if spacing == 0:
         msg = "most cells lie exactly on another cell of their section, so a plane has no thickness; ask for z="
         raise ValueError(msg)

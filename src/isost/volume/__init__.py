@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from ._accumulate import Accumulator, Voxels
 from ._decode import decode, decoded_bytes
-from ._grid import Grid, default_voxel_size
+from ._grid import Grid, cell_spacing, default_voxel_size
 from ._spread import spread_in_layer
 
-__all__ = ["Accumulator", "Grid", "Voxels", "decode", "decoded_bytes", "default_voxel_size", "spread_in_layer"]
+__all__ = [
+    "Accumulator",
+    "Grid",
+    "Voxels",
+    "cell_spacing",
+    "decode",
+    "decoded_bytes",
+    "default_voxel_size",
+    "spread_in_layer",
+]

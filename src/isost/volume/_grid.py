@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Grid", "default_voxel_size"]
+__all__ = ["Grid", "cell_spacing", "default_voxel_size"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +139,23 @@ class Grid:
         return cls(values["origin"], float(values["voxel_size"]), (nx, ny, nz))
 
 
+def cell_spacing(sections: Sequence[ArrayLike]) -> float:
+    """Median distance from a cell to its nearest neighbour in the same section, over all cells.
+
+    Parameters
+    ----------
+    sections
+        Positions of each section's cells, shape (n, 2) or (n, 3); only x and y count.
+
+    Returns
+    -------
+    The distance, in the unit of the positions; NaN when no section has two cells.
+    """
+    planes = [np.asarray(section, dtype=np.float64)[:, :2] for section in sections]
+    nearest = [np.asarray(cKDTree(plane).query(plane, 2)[0])[:, 1] for plane in planes if len(plane) > 1]
+    return float(np.median(np.concatenate(nearest))) if nearest else math.nan
+
+
 def default_voxel_size(sections: Sequence[ArrayLike], *, factor: float = 1.5) -> float:
     """Edge of a voxel that fits the spacing of cells inside the sections.
 
@@ -163,12 +180,10 @@ def default_voxel_size(sections: Sequence[ArrayLike], *, factor: float = 1.5) ->
     ValueError
         If no section has two cells, or most cells share their place with another.
     """
-    planes = [np.asarray(section, dtype=np.float64)[:, :2] for section in sections]
-    nearest = [np.asarray(cKDTree(plane).query(plane, 2)[0])[:, 1] for plane in planes if len(plane) > 1]
-    if not nearest:
+    spacing = cell_spacing(sections)
+    if np.isnan(spacing):
         msg = "no section has two cells to measure their spacing by; pass voxel_size"
         raise ValueError(msg)
-    spacing = float(np.median(np.concatenate(nearest)))
     if spacing == 0:
         msg = "most cells lie exactly on another cell of their section, so there is no spacing; pass voxel_size"
         raise ValueError(msg)

@@ -52,6 +52,8 @@ class ModelSettings:
         Noise of x, y, z and of every component, state units per root of z.
     n_cells
         Cells that the expected expression is smoothed over.
+    adaptive
+        Whether only those of them with like surroundings count.
     expression_shift
         How far a cell's expression follows its surroundings, β in [0, 1].
     seed
@@ -69,6 +71,7 @@ class ModelSettings:
     delta_z: float = 0.02
     sigma: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     n_cells: int = 30
+    adaptive: bool = False
     expression_shift: float = 0.0
     seed: int = 0
 

@@ -144,10 +144,14 @@ def test_without_a_backward_drift_the_lower_section_counts_whole(states: list[ND
 
 
 def drifting_model(**settings: Any) -> IsoST:
-    """Networks with random weights, whose drift depends on the neighbours of each point."""
+    """Networks with random weights, whose drift depends on the neighbours of each point.
+
+    With these weights no two points score alike where the U-Net pools: rounding, which differs from one processor and
+    number of points to the next, would decide between them.
+    """
     wanted = ModelSettings(n_comps=N_COMPS, hidden_dim=8, n_neighbors=3, **settings)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+        torch.manual_seed(5)
         drifts = [wanted.drift().eval() for _ in range(2)]
     return make_model(*drifts, hidden_dim=8, n_neighbors=3, **settings)
 

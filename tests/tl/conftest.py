@@ -32,7 +32,8 @@ def stack(organ_sections: list[AnnData]) -> AnnData:
 @pytest.fixture(scope="session")
 def fit_kws() -> dict[str, Any]:
     """Small and quick, nothing to be chosen from the sections."""
-    return {"epochs": 15, "hidden_dim": 16, "n_cells": 30, "expression_shift": 0.5, "progress": False}
+    chosen = {"n_cells": 30, "adaptive": False, "expression_shift": 0.5}
+    return {"epochs": 15, "hidden_dim": 16, **chosen, "progress": False}
 
 
 @pytest.fixture(scope="session")

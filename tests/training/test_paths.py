@@ -220,7 +220,7 @@ def test_displacement_is_smoothed_over_the_nearest_cells() -> None:
     raw = debiased_displacements(
         torch.from_numpy(section).float(), torch.from_numpy(other).float(), blur=0.05, reach=0.1
     )[0].numpy()
-    nearest = np.linalg.norm(section[:, None] - section[None], axis=2).argsort(axis=1)[:, :30]
+    nearest = np.linalg.norm(section[:, None] - section[None], axis=2).argsort(axis=1)[:, :15]
     found = section_displacements([section, other]).up[0]
     np.testing.assert_allclose(found, raw[nearest].mean(1), atol=1e-6)
     few = section_displacements([section[:7], other]).up[0]

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from ._balance import balanced_sample
 from ._components import complementary_components
 from ._local_linear import Estimate, LocalLinear
+from ._smoothing import choose_smoothing
 from ._thinning import hilbert_order, systematic_sample
-from ._width import choose_width
 
-__all__ = ["Estimate", "LocalLinear", "choose_width", "complementary_components", "hilbert_order", "systematic_sample"]
+__all__ = [
+    "Estimate",
+    "LocalLinear",
+    "balanced_sample",
+    "choose_smoothing",
+    "complementary_components",
+    "hilbert_order",
+    "systematic_sample",
+]

@@ -41,8 +41,8 @@ class Expectation:
         Cells of each section (n_k, 2), state units, sections in order of depth.
     components
         Components of the same cells' expression, (n_k, C) each; read when a section is first needed.
-    n_cells
-        Cells that the regression smooths over.
+    n_cells, adaptive
+        Cells that the regression smooths over, and whether only those with like surroundings count.
     cell_variance
         Variance of a cell's components about their expectation (C,).
     """
@@ -53,12 +53,13 @@ class Expectation:
         components: Sequence[NDArray[np.floating]],
         *,
         n_cells: int,
+        adaptive: bool = False,
         cell_variance: NDArray[np.floating],
     ) -> None:
         self._positions = positions
         self._variance = np.asarray(cell_variance, dtype=np.float64)
         self._field = lru_cache(_FIELDS_KEPT)(
-            lambda k: LocalLinear(positions[k], components[k], n_cells=n_cells),
+            lambda k: LocalLinear(positions[k], components[k], n_cells=n_cells, adaptive=adaptive),
         )
         self._mean_difference = lru_cache(None)(self._measure_difference)
 
@@ -87,13 +88,17 @@ class Expectation:
 
 
 def cell_variance(
-    positions: Sequence[NDArray[np.floating]], components: Sequence[NDArray[np.floating]], *, n_cells: int
+    positions: Sequence[NDArray[np.floating]],
+    components: Sequence[NDArray[np.floating]],
+    *,
+    n_cells: int,
+    adaptive: bool = False,
 ) -> NDArray[np.float64]:
     """Variance of a cell's components about their expectation, by leaving each cell out of its own estimate.
 
     Parameters
     ----------
-    positions, components, n_cells
+    positions, components, n_cells, adaptive
         As those of `Expectation`.
 
     Returns
@@ -104,7 +109,7 @@ def cell_variance(
     for k, position in enumerate(positions):
         values = components[k]
         probes = slice(None, None, max(1, len(position) // _PROBES))
-        without = LocalLinear(position, values, n_cells=n_cells)(position[probes], skip_nearest=True)
+        without = LocalLinear(position, values, n_cells=n_cells, adaptive=adaptive)(position[probes], skip_nearest=True)
         residual = np.asarray(values[probes], np.float64) - without.mean
         total += (residual**2 / (1 + without.leverage[:, None])).sum(0)
         count += len(residual)

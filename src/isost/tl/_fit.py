@@ -22,6 +22,7 @@ from isost.training import (
     TrajectorySettings,
     initialize_drift,
     optimize,
+    path_width,
     section_displacements,
     section_paths,
 )
@@ -63,6 +64,7 @@ def fit(
     dual: bool = True,
     expression_shift: float | None = None,
     n_cells: int | None = None,
+    adaptive: bool | None = None,
     n_mean_comps: int = 200,
     batch_size: int = 1024,
     optimizer: str = "NAdam",
@@ -106,6 +108,9 @@ def fit(
         How far a cell's expression follows its surroundings, β in [0, 1]; chosen by leaving out sections when None.
     n_cells
         Cells that the expected expression is smoothed over; chosen by cross-validation when None.
+    adaptive
+        Whether only those of them count whose surroundings are alike, which keeps edges and thin layers sharp; chosen
+        by cross-validation when None.
     n_mean_comps
         Components, at most, in which expected expression is estimated: those of the stack, then those of what else is
         spatial in the genes. With at least as many as genes nothing is lost.
@@ -181,10 +186,14 @@ def fit(
 
     random = np.random.default_rng(seed)
     with step("fit") as notes:
-        n_cells = choose_smoothing(sections, random) if n_cells is None else n_cells
+        n_cells, adaptive = choose_smoothing(sections, random, n_cells=n_cells, adaptive=adaptive)
         if expression_shift is None:
-            expression_shift = choose_shift(stack, sections, n_cells, random) if objective == "bridge" else 0.0
-        settings = dataclasses.replace(settings, n_cells=n_cells, expression_shift=expression_shift)
+            expression_shift = (
+                choose_shift(stack, sections, path_width(n_cells, adaptive=adaptive), random)
+                if objective == "bridge"
+                else 0.0
+            )
+        settings = dataclasses.replace(settings, n_cells=n_cells, adaptive=adaptive, expression_shift=expression_shift)
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
         model = _fresh_model(settings, stack, sections, loadings, as_device(device))
         task: Objective
@@ -203,7 +212,8 @@ def fit(
         for drift in model.drifts.values():
             drift.eval()
         notes.append(
-            f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {n_cells} cells, "
+            f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {n_cells} "
+            f"{'like ' if adaptive else ''}cells, "
             f"expression_shift {expression_shift:g}"
         )
     return model
@@ -237,13 +247,15 @@ def _fresh_model(
         genes=list(stack.var_names),
         loadings=loadings,
         component_variance=sums[1] - sums[0] ** 2,
-        cell_variance=cell_variance(sections.positions, components, n_cells=settings.n_cells),
+        cell_variance=cell_variance(
+            sections.positions, components, n_cells=settings.n_cells, adaptive=settings.adaptive
+        ),
     )
 
 
 def _bridge(model: IsoST, sections: Sections, *, batch_size: int) -> BridgeObjective:
     fields = [
-        LocalLinear(positions, values, n_cells=model.settings.n_cells)
+        LocalLinear(positions, values, n_cells=path_width(model.settings.n_cells, adaptive=model.settings.adaptive))
         for positions, values in zip(sections.positions, sections.expression, strict=True)
     ]
     device = next(model.forward.parameters()).device

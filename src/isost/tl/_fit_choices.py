@@ -6,8 +6,9 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
+from isost import field
 from isost._normalization import EXPRESSION
-from isost.field import choose_width, complementary_components
+from isost.field import complementary_components
 from isost.pp import GenePCA
 from isost.training import choose_expression_shift
 
@@ -21,15 +22,23 @@ if TYPE_CHECKING:
 
 __all__ = ["choose_loadings", "choose_shift", "choose_smoothing"]
 
-_LEADING_COMPS = 25  # hold most of what is spatial; the rest would only ask for a wider window
 _SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
 _SPATIAL_OVER = 30  # cells around each
 
 
-def choose_smoothing(sections: Sections, random: np.random.Generator) -> int:
-    """Choose the cells that expected expression is smoothed over, see `isost.field.choose_width`."""
-    leading = [values[:, :_LEADING_COMPS] * sections.component_scale[:_LEADING_COMPS] for values in sections.expression]
-    return choose_width(sections.positions, leading, sections.stack.depths, generator=random)
+def choose_smoothing(
+    sections: Sections, random: np.random.Generator, *, n_cells: int | None, adaptive: bool | None
+) -> tuple[int, bool]:
+    """Choose what is not given of how expected expression is smoothed, see `isost.field.choose_smoothing`."""
+    components = [values * sections.component_scale for values in sections.expression]
+    return field.choose_smoothing(
+        sections.positions,
+        components,
+        sections.stack.depths,
+        generator=random,
+        n_cells=n_cells,
+        adaptive=adaptive,
+    )
 
 
 def choose_shift(stack: AnnData, sections: Sections, n_cells: int, random: np.random.Generator) -> float:

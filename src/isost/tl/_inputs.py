@@ -80,6 +80,7 @@ class Sections:
             self.positions,
             self.components(model.loadings),
             n_cells=model.settings.n_cells,
+            adaptive=model.settings.adaptive,
             cell_variance=model.cell_variance,
         )
 

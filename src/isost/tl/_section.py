@@ -11,9 +11,9 @@ from anndata import AnnData, concat
 from isost import _keys as keys
 from isost._logging import step
 from isost._normalization import DEPTH, SPACE
-from isost.field import systematic_sample
+from isost.field import balanced_sample
 from isost.generation import carry_sections, locate
-from isost.volume import decode
+from isost.volume import cell_spacing, decode
 
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["section"]
 
 _ROUNDING = 1e-9  # of the stack's depth: a cell this near to a measured section lies in it
+_BALANCED_COMPS = 10  # of the sampled expression, which the cells drawn around any place must represent
 
 
 @few_threads()
@@ -46,8 +47,9 @@ def section(
     """Generate the cells of a section at any depth, or on any oblique plane.
 
     Cells of the two sections around are carried to the place by the stochastic differential equation and thinned, so
-    that at fraction t of the gap 1 − t of the lower section's and t of the upper one's remain, evenly spread. At a
-    measured depth the section itself is returned.
+    that at fraction t of the gap 1 − t of the lower section's and t of the upper one's remain, evenly spread and
+    representative of the expression around them (see `isost.field.balanced_sample`). At a measured depth the section
+    itself is returned.
 
     Parameters
     ----------
@@ -145,16 +147,26 @@ def _cut(
 ) -> AnnData:
     candidates = _candidates(stack, sections, model, cut, seed=seed[0])
     flat = cut.flatten(candidates.place)
-    rows = systematic_sample(flat, candidates.weight, generator=np.random.default_rng(seed))
+    source_section = np.repeat(np.arange(len(sections.stack.names)), sections.stack.sizes)
+    rows = balanced_sample(
+        flat,
+        candidates.weight,
+        _leading_components(sections, candidates),
+        nearest=cell_spacing(sections.positions) * float(sections.stack.normalization.scale[0]),
+        generator=np.random.default_rng(seed),
+        cloud=source_section[candidates.donor],
+        original=candidates.donor,
+    )
     cells = candidates[rows]
     mean, std = _expected(sections, model, cut, cells)
     sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
-    source = np.repeat(np.arange(len(sections.stack.names)), sections.stack.sizes)[cells.donor]
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     obs = label_columns(stack, sections, cells.donor, cells.place)
     obs[keys.MEASURED] = distance <= _ROUNDING * np.ptp(sections.stack.z)
     obs[keys.SOURCE_SECTION] = pd.Categorical(
-        np.array(sections.stack.names, dtype=object)[source], categories=list(sections.stack.names), ordered=True
+        np.array(sections.stack.names, dtype=object)[source_section[cells.donor]],
+        categories=list(sections.stack.names),
+        ordered=True,
     )
     obs[keys.SECTION_DISTANCE] = distance
     obs.index = pd.Index([f"cell_{i}" for i in range(len(obs))])
@@ -189,6 +201,15 @@ def _candidates(adata: AnnData, sections: Sections, model: IsoST, cut: DepthCut 
         weight=np.concatenate([part.weight for part in parts]),
         target=np.concatenate([part.target for part in parts]),
     )
+
+
+def _leading_components(sections: Sections, cells: _Cells) -> NDArray[np.float64]:
+    """Find the leading components of the cells' sampled expression (n, at most 10), all on one scale."""
+    components = np.concatenate([values[:, :_BALANCED_COMPS] for values in sections.expression])[cells.donor]
+    scaled: NDArray[np.float64] = (components + cells.change[:, :_BALANCED_COMPS]) * sections.component_scale[
+        :_BALANCED_COMPS
+    ]
+    return scaled
 
 
 def _expected(

@@ -7,7 +7,7 @@ from ._checkpoint import load_checkpoint, save_checkpoint
 from ._expression_shift import choose_expression_shift
 from ._loop import LoopSettings, Objective, WeightGroup, optimize
 from ._nearest import expression_loss
-from ._paths import Displacements, Paths, section_displacements, section_paths
+from ._paths import Displacements, Paths, path_width, section_displacements, section_paths
 from ._schedule import BetaSchedule, Phase, phases
 from ._sinkhorn import debiased_displacements, sinkhorn_divergence
 from ._tiles import spatial_tiles
@@ -30,6 +30,7 @@ __all__ = [
     "initialize_drift",
     "load_checkpoint",
     "optimize",
+    "path_width",
     "phases",
     "save_checkpoint",
     "section_displacements",

@@ -61,7 +61,7 @@ def choose_expression_shift(
     depths
         Depth of each section (K,).
     n_cells
-        Cells that the expected expression is smoothed over.
+        Cells that the expected expression is smoothed over, see `path_width`.
     generator
         Source of the random draws.
     sampled

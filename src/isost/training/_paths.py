@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from isost.field import LocalLinear
 
-__all__ = ["Displacements", "Paths", "section_displacements", "section_paths"]
+__all__ = ["Displacements", "Paths", "path_width", "section_displacements", "section_paths"]
 
 _BLUR = 0.05  # of the larger width: outlines are matched, not single cells
 _REACH = 0.1  # beyond it tissue appears or ends rather than moves
-_SMOOTHED_OVER = 30  # cells over which a displacement is averaged
+_SMOOTHED_OVER = 15  # cells over which a displacement is averaged
 _LANDED_OVER = 5  # cells of the other section that give the velocity with which a cell arrives
 _NODES = 5  # depths of a gap at which the expected expression is evaluated
 
@@ -158,6 +158,15 @@ def _hermite(t: Any, displacement: Any, leaving: Any, arriving: Any) -> tuple[An
     value = (t**3 - 2 * t**2 + t) * leaving + (3 * t**2 - 2 * t**3) * displacement + (t**3 - t**2) * arriving
     slope = (3 * t**2 - 4 * t + 1) * leaving + (6 * t - 6 * t**2) * displacement + (3 * t**2 - 2 * t) * arriving
     return value, slope
+
+
+def path_width(n_cells: int, *, adaptive: bool) -> int:
+    """Cells that the expected expression along paths is smoothed over, from those for the volume.
+
+    Where the volume's estimate is adaptive, half as many, those of its pilot: the sharp edges that it keeps are no
+    change that a cell could follow on a smooth path, so along paths a plain regression is taken.
+    """
+    return max(n_cells // 2, 1) if adaptive else n_cells
 
 
 def section_paths(

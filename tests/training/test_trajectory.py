@@ -266,8 +266,8 @@ def test_wrong_input_is_named() -> None:
         TrajectoryObjective(sections[:1], depths[:1])
     with pytest.raises(ValueError, match="one depth for each"):
         TrajectoryObjective(sections, depths[:2])
-    with pytest.raises(ValueError, match="depths must increase"):
-        TrajectoryObjective(sections, depths.flip(0))
+    with pytest.raises(ValueError, match="depths must run one way"):
+        TrajectoryObjective(sections, depths[[0, 2, 1]])
     with pytest.raises(ValueError, match="same 3 \\+ G columns"):
         TrajectoryObjective([sections[0], sections[1][:, :4], sections[2]], depths)
     with pytest.raises(ValueError, match="sigma must hold 4 numbers"):

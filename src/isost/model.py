@@ -204,7 +204,9 @@ class IsoST:
             for direction, drift in self.drifts.items()
             for name, value in drift.state_dict().items()
         }
-        tensors |= {f"{_COMPONENTS}.{name}": torch.as_tensor(getattr(self, name)) for name in _COMPONENT_ARRAYS}
+        tensors |= {
+            f"{_COMPONENTS}.{name}": torch.as_tensor(getattr(self, name)).contiguous() for name in _COMPONENT_ARRAYS
+        }
         numbers = {
             "isost": version("isost"),
             "settings": asdict(self.settings),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def names(stack: AnnData) -> list[str]:
 
 
 @pytest.fixture
-def data_dir(stack: AnnData, tmp_path: Path) -> Path:
+def slides(stack: AnnData, tmp_path: Path) -> Path:
     """The stack's sections as the published program has them."""
     isost.compat.write_stack(stack, tmp_path / "data", subsets=[2])
     return tmp_path / "data"
@@ -64,10 +65,10 @@ def write_config(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def quick(data_dir: Path, names: list[str], write_config: Callable[..., Path]) -> dict[str, Any]:
+def quick(slides: Path, names: list[str], write_config: Callable[..., Path]) -> dict[str, Any]:
     """Arguments of a short training of all three phases."""
     return {
-        "data_dir": data_dir,
+        "data_dir": slides,
         "slide_names": names,
         "config_file": write_config(),
         "checkpoint_every": 2,
@@ -99,3 +100,37 @@ def published_folder(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def plain_volume() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """The published volume, by a loop over points that shares nothing with isost."""
+
+    def average(
+        frames: list[np.ndarray],
+        low: pd.DataFrame,
+        scale: pd.DataFrame,
+        size: tuple[float, float, float],
+        max_lence: int,
+        *,
+        z_scale: float | None = None,
+        swamp: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        cube = 1 / max_lence
+        shape = [math.ceil(extent / cube) for extent in size]
+        n_comps = frames[0].shape[1] - 3
+        sums, count = np.zeros((*shape, n_comps)), np.zeros(shape)
+        for frame in frames:
+            for point in frame:
+                x, y, z = point[0], point[1], point[2]
+                z = np.float32(z / scale["xy"][0]) if z_scale is None else z / np.float32(z_scale)
+                place = (z, y, x) if swamp else (x, y, z)
+                index = tuple(math.floor(value / np.float32(cube)) for value in place)
+                if all(0 <= i < n for i, n in zip(index, shape, strict=True)):
+                    for j in range(n_comps):
+                        sums[*index, j] += point[3 + j] * scale[f"PC_{j + 1}"][0] + low[f"PC_{j + 1}"][0]
+                    count[index] += 1
+        with np.errstate(invalid="ignore"):
+            return np.where(count[..., None] > 0, sums / count[..., None], np.nan), count
+
+    return average

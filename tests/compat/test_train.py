@@ -54,12 +54,11 @@ def test_the_files_are_those_of_the_published_program(tmp_path: Path, quick: dic
 
 
 @pytest.mark.data
-def test_the_tensor_names_are_those_of_the_published_model(tmp_path: Path, quick: dict[str, Any]) -> None:
-    data = Path(os.environ["ISOST_TEST_DATA"]) if "ISOST_TEST_DATA" in os.environ else None
-    if data is None or not data.is_dir():
-        pytest.skip("no measured sections")
+def test_the_tensor_names_are_those_of_the_published_model(
+    tmp_path: Path, data_dir: Path, quick: dict[str, Any]
+) -> None:
     biaxial_train(tmp_path / "run", **quick | {"epoch": [1]})
-    published = torch.load(data / "published" / "mouse_brain_model.pt", weights_only=True, map_location="cpu")
+    published = torch.load(data_dir / "published" / "mouse_brain_model.pt", weights_only=True, map_location="cpu")
     ours = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
     assert set(ours) == set(published)
     assert set(ours["f_joint"]) == set(published["f_joint"])

@@ -7,8 +7,10 @@ from ._config import Config, read_config
 from ._inference import fine_inference
 from ._outputs import check_outputs
 from ._pca import LinearPCA, convert_pca, read_genes, read_mean_sd
+from ._pipeline import build_volume
 from ._plot import plot_multi_gene_3d
 from ._slices import default_z_scale, read_stack, write_stack
+from ._tensors import slide_names
 from ._train import biaxial_multi_group_train, biaxial_train
 from ._volume import VolumeProcessor
 
@@ -18,6 +20,7 @@ __all__ = [
     "VolumeProcessor",
     "biaxial_multi_group_train",
     "biaxial_train",
+    "build_volume",
     "check_outputs",
     "convert_pca",
     "default_z_scale",
@@ -29,5 +32,6 @@ __all__ = [
     "read_mean_sd",
     "read_stack",
     "save_checkpoint",
+    "slide_names",
     "write_stack",
 ]

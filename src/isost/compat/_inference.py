@@ -142,6 +142,7 @@ def fine_inference(
     record = {
         "fingerprint": _fingerprint(weights, sections, [parts, delta_d, batch_num, seed]),
         "n_frames": n_frames,
+        "experiment": str(Path(experiment_dir).resolve()),
         "slides": names,
         "normalization": csv_digest(data_dir),
         "defined_d": delta_d,
@@ -187,12 +188,14 @@ class _Carrier:
 
     def frames(self, gap: int, grid: Tensor) -> list[NDArray[np.float32]]:
         """First section of a gap, and the n − 1 frames between it and the next."""
-        n_between = max(len(grid) - 2, 0)
+        first = self.sections[gap].numpy()
+        if len(grid) < 3:
+            return [first]
         carried = self._carried(gap, gap, self.drifts[0], grid[:-1])
         if self.settings.dual:
             back = self._carried(gap, gap + 1, self.drifts[1], grid.flip(0)[:-1])
             carried = [np.concatenate(pair) for pair in zip(carried, reversed(back), strict=True)]
-        return [self.sections[gap].numpy(), *carried[:n_between]]
+        return [first, *carried]
 
     def _carried(self, gap: int, section: int, drift: Drift, grid: Tensor) -> list[NDArray[np.float32]]:
         """States of all parts of a section after each step along `grid`, in file order."""

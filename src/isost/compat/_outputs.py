@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ._experiment import CONFIG, MODEL, checkpoints
-from ._inference import frame_paths
+from ._experiment import CONFIG, MODEL, checkpoints, read_json
+from ._inference import RECORD, frame_paths
 from ._volume import COMPONENTS, DENSITY, VOLUME
 
 if TYPE_CHECKING:
@@ -27,13 +27,16 @@ def check_outputs(
         Folder of a training: ``config.yml``, ``model.pt`` and checkpoints.
     result_dir
         Folder of an inference and its volume: the frames, ``volume.npy``, ``density.npy``, ``pc_volume.csv`` and the
-        table of expression. Either folder is left out when None.
+        table of expression. Either folder is left out when None; that of a training is then the one that
+        the inference of `result_dir` has written down, where it has.
 
     Returns
     -------
     One row a file or kind of file: ``file``, ``there`` and ``what``, its shape or number.
     """
     rows: list[tuple[str, bool, str]] = []
+    if experiment_dir is None and result_dir is not None:
+        experiment_dir = read_json(Path(result_dir) / RECORD).get("experiment")
     if experiment_dir is not None:
         folder = Path(experiment_dir)
         for path in (folder / CONFIG, folder / MODEL):

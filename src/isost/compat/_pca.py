@@ -148,7 +148,8 @@ def _as_arrays(model: Any, what: str) -> LinearPCA:
         return model
     steps = [step for _, step in model.steps] if hasattr(model, "steps") else [model]
     pca, scalers = steps[-1], [step for step in steps[:-1] if step not in (None, "passthrough")]
-    if not hasattr(pca, "components_") or len(scalers) > 1 or not all(hasattr(s, "scale_") for s in scalers):
+    fitted = all(hasattr(scaler, "scale_") and hasattr(scaler, "with_std") for scaler in scalers)
+    if not hasattr(pca, "components_") or len(scalers) > 1 or not fitted:
         msg = f"{what} is neither a fitted PCA nor a Pipeline of a StandardScaler and a PCA"
         raise ValueError(msg)
     loadings = np.asarray(pca.components_, np.float64).T
@@ -164,8 +165,8 @@ def _as_arrays(model: Any, what: str) -> LinearPCA:
         None if names is None else tuple(map(str, names)),
     )
     for scaler in scalers:
-        shift, scale = getattr(scaler, "mean_", None), scaler.scale_
-        plain = plain.unscaled(zeros if shift is None else shift, ones if scale is None else scale)
+        shift = scaler.mean_ if getattr(scaler, "with_mean", False) else zeros
+        plain = plain.unscaled(shift, ones if scaler.scale_ is None else scaler.scale_)
     return plain
 
 

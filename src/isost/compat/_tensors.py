@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["find_slide", "read_slide", "read_tensors", "write_arrays", "write_tensors"]
+__all__ = ["find_slide", "read_slide", "read_tensors", "slide_names", "write_arrays", "write_tensors"]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> Any:
@@ -41,7 +41,7 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
             f"program ({reason})"
         )
         raise ValueError(msg) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
         msg = f"{path} is damaged or cut short ({' '.join(str(error).split())[:200]}); copy it again"
         raise ValueError(msg) from error
 
@@ -69,6 +69,23 @@ def find_slide(data_dir: str | os.PathLike[str], name: str) -> Path:
             return path
     msg = f"section {name!r} has no file in {data_dir}: neither {tried[0].name} nor {tried[1].name}"
     raise FileNotFoundError(msg)
+
+
+def slide_names(data_dir: str | os.PathLike[str]) -> list[str]:
+    """Name all sections of a folder, in ascending order of depth.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no ``.pt`` files.
+    ValueError
+        If one of them holds no section; it is named.
+    """
+    names = sorted({path.stem.removeprefix("shuffled_") for path in Path(data_dir).glob("[!.]*.pt")})
+    if not names:
+        msg = f"{data_dir} holds no sections, such as shuffled_a.pt or a.pt"
+        raise FileNotFoundError(msg)
+    return sorted(names, key=lambda name: float(read_slide(find_slide(data_dir, name))[:, 2].mean()))
 
 
 def read_slide(path: str | os.PathLike[str], *, n_comps: int | None = None) -> Tensor:

@@ -158,7 +158,8 @@ class VolumeProcessor:
         def place(points: NDArray[Any], number: int) -> NDArray[Any]:
             points[:, :2] = (points[:, :2] - low) / width
             points[:, 2] = number
-            return points / np.array([self.cube_size, self.cube_size, 1.0])
+            placed: NDArray[Any] = points / np.array([self.cube_size, self.cube_size, 1.0])
+            return placed
 
         x, y, z = self.volume_size
         shape = [math.ceil(x / self.cube_size), math.ceil(y / self.cube_size), math.ceil(z)]

@@ -18,7 +18,7 @@ from isost.tl import few_threads
 
 from ._experiment import MODEL, Weights, read_json, read_record, read_weights, write_json
 from ._modes import HeldDrift, as_parts, split_in_order
-from ._normalization import csv_digest, read_normalization
+from ._normalization import csv_digest
 from ._tensors import find_slide, read_slide
 from ._train import check_order, training_device
 
@@ -218,12 +218,10 @@ def _check_same_set(
     experiment_dir: str | os.PathLike[str], data_dir: str | os.PathLike[str], *, descending: bool, n_comps: int
 ) -> None:
     """Refuse sections that are not normalised as those the model was trained on, or run the other way."""
-    record, digest = read_record(experiment_dir), csv_digest(data_dir)
+    record, digest = read_record(experiment_dir), csv_digest(data_dir, n_comps=n_comps)
     if record.get("descending", descending) != descending:
         msg = f"{Path(experiment_dir) / MODEL} was trained on sections in the opposite order of depth; give them so"
         raise ValueError(msg)
-    if digest:
-        read_normalization(data_dir, n_comps=n_comps)
     if digest and record.get("normalization", "") not in ("", digest):
         msg = (
             f"min_dic.csv and scale_dic.csv in {data_dir} are not those of the sections that "

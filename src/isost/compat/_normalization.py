@@ -85,12 +85,16 @@ def write_normalization(data_dir: Path, normalization: Normalization) -> None:
             pd.DataFrame([values], columns=columns).to_csv(unfinished, index=False)
 
 
-def csv_digest(data_dir: str | os.PathLike[str]) -> str:
-    """Digest of the two files, by which they are known again; empty where there is none."""
-    paths = [Path(data_dir) / name for name in (MINIMUM, SCALE)]
-    if not all(path.is_file() for path in paths):
+def csv_digest(data_dir: str | os.PathLike[str], *, n_comps: int | None = None) -> str:
+    """Digest of what the two files say, to six digits, by which a set is known again; empty where there are not both.
+
+    The minimum of z does not count: some copies of a set leave it out.
+    """
+    if not all((Path(data_dir) / name).is_file() for name in (MINIMUM, SCALE)):
         return ""
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
+    found = read_normalization(data_dir, n_comps=n_comps)
+    numbers = np.delete(np.concatenate([found.minimum, found.scale]), 2)
+    return hashlib.sha256(" ".join(f"{number:.6g}" for number in numbers).encode()).hexdigest()
 
 
 def _row(path: Path) -> dict[str, float]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from ._pca import LinearPCA
+
 __all__ = ["build_volume"]
 
 RECORD = "volume.json"
@@ -62,7 +64,7 @@ def build_volume(
     trusted
         Load the PCA from a pickle, which can run any program.
     resume
-        Keep the outputs that this very call has left, and make the rest; with False any there are refused.
+        Keep the outputs that this call has left, and make the rest; with False any there are refused.
 
     Returns
     -------
@@ -89,12 +91,10 @@ def build_volume(
     names = list(next(iter(tables.values())).genes or ()) if tables else []
     if z_scale is None and not time:
         z_scale = default_z_scale(data)
-    made = [folder / name for name in (VOLUME, DENSITY, COMPONENTS, *tables)]
-    digest = _digest(folder, data, [list(map(float, volume_size)), max_lence, z_scale, swamp, time], tables)
-    _claim(folder, made, digest, resume=resume)
     processor = VolumeProcessor(data, folder, volume_size, names, max_lence)
-    write_json(folder / RECORD, {"fingerprint": digest})
-    if all(path.is_file() for path in made[:3]):
+    digests = _digests(folder, data, [list(map(float, volume_size)), max_lence, z_scale, swamp, time], tables)
+    _claim(folder, digests, resume=resume)
+    if all((folder / name).is_file() for name in (VOLUME, DENSITY, COMPONENTS)):
         volume = np.load(folder / VOLUME, mmap_mode="r", allow_pickle=False)
     else:
         n_features = processor.normalization.n_comps
@@ -109,10 +109,10 @@ def build_volume(
             processor.pc_to_expression(volume, model, max_lence, name=name)
     if not tables:
         logger.warning("no PCA was given, so that there is no table of expression: pass pca=")
-    return made
+    return [folder / name for name in digests]
 
 
-def _tables(pca: Any, genes: Any, unscale: Any, *, data: Path, max_lence: int, trusted: bool) -> dict[str, Any]:
+def _tables(pca: Any, genes: Any, unscale: Any, *, data: Path, max_lence: int, trusted: bool) -> dict[str, LinearPCA]:
     """Tables of expression to write, by name, and the PCA that gives each."""
     model = convert_pca(pca, trusted=trusted)
     if genes is None and (data / GENES).is_file():
@@ -129,22 +129,32 @@ def _tables(pca: Any, genes: Any, unscale: Any, *, data: Path, max_lence: int, t
     return tables
 
 
-def _digest(folder: Path, data: Path, numbers: list[Any], tables: dict[str, Any]) -> str:
-    digest = hashlib.sha256(repr((numbers, csv_digest(data), sorted(tables))).encode())
+def _digests(folder: Path, data: Path, numbers: list[Any], tables: dict[str, LinearPCA]) -> dict[str, str]:
+    """Digest of what each output depends on, by its name, so that another call's are not taken for this one's."""
+    volume = hashlib.sha256(repr((numbers, csv_digest(data))).encode())
     for path in frame_paths(folder):
-        digest.update(path.read_bytes())
-    for model in tables.values():
-        digest.update(repr(model.genes).encode())
+        volume.update(path.read_bytes())
+    found = dict.fromkeys((VOLUME, DENSITY, COMPONENTS), volume.hexdigest())
+    for name, model in tables.items():
+        table = volume.copy()
+        table.update(repr(model.genes).encode())
         for array in (model.loadings, model.gene_mean, model.gene_scale):
-            digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+            table.update(np.ascontiguousarray(array).tobytes())
+        found[name] = table.hexdigest()
+    return found
 
 
-def _claim(folder: Path, made: Sequence[Path], digest: str, *, resume: bool) -> None:
-    found = next((path for path in made if path.exists()), None)
-    if found is not None and not resume:
-        msg = f"{found} exists: resume, or choose another folder, nothing was changed"
-        raise FileExistsError(msg)
-    if found is not None and read_json(folder / RECORD).get("fingerprint") != digest:
-        msg = f"{found} is of another volume (other frames, size, scale, genes or PCA): delete it, nothing was changed"
-        raise FileExistsError(msg)
+def _claim(folder: Path, digests: dict[str, str], *, resume: bool) -> None:
+    """Make the outputs this call's own, or refuse a folder that holds another's."""
+    known = read_json(folder / RECORD)
+    for name, digest in digests.items():
+        path = folder / name
+        if path.exists() and not resume:
+            msg = f"{path} exists: resume, or choose another folder, nothing was changed"
+            raise FileExistsError(msg)
+        if path.exists() and known.get(name) != digest:
+            msg = (
+                f"{path} is of another volume (other frames, size, scale, genes or PCA): delete it, nothing was changed"
+            )
+            raise FileExistsError(msg)
+    write_json(folder / RECORD, known | digests)

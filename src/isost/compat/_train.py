@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from isost.training import Progress
+    from isost.nn import Drift
+    from isost.training import Phase, Progress
 
     from ._modes import Mode
 
@@ -171,17 +173,8 @@ def biaxial_multi_group_train(
         )
         raise ValueError(msg)
     _check_counts(batch_num=batch_num, checkpoint_every=checkpoint_every, backup_every=backup_every, seed=seed)
-    parts = as_parts(mode)
-    place = training_device(device)
-    sections = [[read_slide(find_slide(data_dir, n), n_comps=config.gene_dim) for n in names] for names in groups]
-    depths = [
-        check_order(names, group, batch_num=batch_num, data_dir=data_dir)
-        for names, group in zip(groups, sections, strict=True)
-    ]
-    if len({group[0] > group[-1] for group in depths}) != 1:
-        msg = "the groups must all run the same way in depth, all up or all down, and there must be one"
-        raise ValueError(msg)
-    settings = config.model_settings(seed=seed)
+    parts, place = as_parts(mode), training_device(device)
+    sections, descending = _read_groups(data_dir, groups, config, batch_num=batch_num)
     objective = PublishedObjective(
         [[section.to(place) for section in group] for group in sections],
         batch_num=batch_num,
@@ -195,8 +188,8 @@ def biaxial_multi_group_train(
     record: dict[str, Any] = {
         "fingerprint": _fingerprint(config, sections, [batch_num, checkpoint_every, list(epoch), parts, seed]),
         "groups": groups,
-        "descending": depths[0][0] > depths[0][-1],
-        "normalization": csv_digest(data_dir),
+        "descending": descending,
+        "normalization": csv_digest(data_dir, n_comps=config.gene_dim),
         "epoch": [int(count) for count in epoch],
         "mode": mode,
         "batch_num": batch_num,
@@ -204,45 +197,71 @@ def biaxial_multi_group_train(
     }
     _claim(folder, record, Path(config_file), resume=resume)
 
+    settings = config.model_settings(seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         f, g = settings.drift().to(place), settings.drift().to(place)
-
-    def on_epoch(at: Progress) -> None:
-        phase = phases[at.phase]
-        if at.epoch % backup_every == 0:
-            logger.info("%s, epoch %d of %d: loss %.6g", phase.name, at.epoch, phase.epochs, at.history[-1]["loss"])
-        if at.epoch % checkpoint_every == 0:
-            earlier = sum(phase.epochs // checkpoint_every for phase in phases[: at.phase])
-            number = earlier + at.epoch // checkpoint_every - 1
-            write_weights(folder / f"checkpoint_{number}.pt", f, g, iterations=at.iteration)
-        if at.epoch % checkpoint_every == 0 or at.epoch == phase.epochs:
-            write_json(folder / RESUME_NUMBERS, record | {"history": at.history})
-
+    keeper = _Keeper(folder, f, g, phases, record, checkpoint_every=checkpoint_every, backup_every=backup_every)
+    loop = LoopSettings(
+        epochs=epoch,
+        optimizer=config.optimizer_name,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        anneal=False,
+        seed=seed,
+        progress=session.progress if progress is None else progress,
+        checkpoint_dir=folder,
+        checkpoint_name=RESUME_TENSORS,
+        checkpoint_every=checkpoint_every,
+        fingerprint=record["fingerprint"],
+        on_epoch=keeper,
+    )
     with step("training"):
-        history = optimize(
-            objective,
-            HeldDrift(f, parts),
-            HeldDrift(g, parts),
-            settings=LoopSettings(
-                epochs=epoch,
-                optimizer=config.optimizer_name,
-                lr=config.lr,
-                weight_decay=config.weight_decay,
-                anneal=False,
-                seed=seed,
-                progress=session.progress if progress is None else progress,
-                checkpoint_dir=folder,
-                checkpoint_name=RESUME_TENSORS,
-                checkpoint_every=checkpoint_every,
-                fingerprint=record["fingerprint"],
-                on_epoch=on_epoch,
-            ),
-        )
+        history = optimize(objective, HeldDrift(f, parts), HeldDrift(g, parts), settings=loop)
     if len(history) < sum(phase.epochs for phase in phases):
         logger.warning("%s has no %s yet: call again to go on from the last checkpoint", folder, MODEL)
         return
     write_weights(folder / MODEL, f, g, iterations=phases[-1].epochs * len(objective.batches()))
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Writes down a training after each epoch, as often as each thing is wanted."""
+
+    folder: Path
+    f: Drift
+    g: Drift
+    phases: Sequence[Phase]
+    record: dict[str, Any]
+    checkpoint_every: int
+    backup_every: int
+
+    def __call__(self, at: Progress) -> None:
+        phase = self.phases[at.phase]
+        if at.epoch % self.backup_every == 0:
+            logger.info("%s, epoch %d of %d: loss %.6g", phase.name, at.epoch, phase.epochs, at.history[-1]["loss"])
+        if at.epoch % self.checkpoint_every == 0:
+            earlier = sum(phase.epochs // self.checkpoint_every for phase in self.phases[: at.phase])
+            path = self.folder / f"checkpoint_{earlier + at.epoch // self.checkpoint_every - 1}.pt"
+            write_weights(path, self.f, self.g, iterations=at.iteration)
+        if at.epoch % self.checkpoint_every == 0 or at.epoch == phase.epochs:
+            write_json(self.folder / RESUME_NUMBERS, self.record | {"history": at.history})
+
+
+def _read_groups(
+    data_dir: str | os.PathLike[str], groups: Sequence[Sequence[str]], config: Config, *, batch_num: int
+) -> tuple[list[list[Tensor]], bool]:
+    """Sections of each group, checked, and whether they are given from the highest down."""
+    sections = [[read_slide(find_slide(data_dir, n), n_comps=config.gene_dim) for n in names] for names in groups]
+    depths = [
+        check_order(names, group, batch_num=batch_num, data_dir=data_dir)
+        for names, group in zip(groups, sections, strict=True)
+    ]
+    ways = {group[0] > group[-1] for group in depths}
+    if len(ways) != 1:
+        msg = "the groups must all run the same way in depth, all up or all down, and there must be one"
+        raise ValueError(msg)
+    return sections, ways.pop()
 
 
 def _check_counts(**counts: int) -> None:

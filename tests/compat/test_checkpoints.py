@@ -165,6 +165,12 @@ def test_a_model_that_the_layout_cannot_hold_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_checkpoint_holds_beside_is_no_harm(published_experiment: Callable[..., Path]) -> None:
+    folder = published_experiment()
+    torch.save(torch.load(folder / "model.pt", weights_only=True) | {"loss": [1.0]}, folder / "model.pt")
+    assert load_checkpoint(folder).settings.n_comps == 4
+
+
 def test_sections_named_downwards_turn_a_published_model_round(
     published_experiment: Callable[..., Path], published_folder: Callable[..., Path]
 ) -> None:
@@ -200,6 +206,8 @@ def test_files_that_do_not_fit_are_refused(
     (folder / "model.pt").write_bytes(whole[: len(whole) // 2])
     refused(r"model\.pt is damaged")
     torch.save(content["f_joint"], folder / "model.pt")
+    refused(r"model\.pt is no published checkpoint")
+    torch.save(content | {"g_joint": {"weight": 1}}, folder / "model.pt")
     refused(r"model\.pt is no published checkpoint")
     torch.save(content | {"g_joint": {}}, folder / "model.pt")
     refused(r"model\.pt: not the weights of one drift")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import yaml
 
 import isost
 from isost.compat import biaxial_multi_group_train, biaxial_train
@@ -195,7 +197,9 @@ def test_a_killed_run_that_goes_on_ends_as_one_that_was_not(tmp_path: Path, quic
     biaxial_train(tmp_path / "cut", **kws)
     for name in ("checkpoint_0.pt", "checkpoint_1.pt", "checkpoint_2.pt", "model.pt"):
         assert same(tmp_path / "whole" / name, tmp_path / "cut" / name), name
-    # once more: nothing is left to do, and nothing changes
+    # once more: nothing is left to do, and nothing changes, also where the config was written in another layout
+    config = tmp_path / "cut" / "config.yml"
+    config.write_text(yaml.dump(yaml.safe_load(config.read_text()), sort_keys=True, default_flow_style=True))
     before = (tmp_path / "cut" / "model.pt").read_bytes()
     biaxial_train(tmp_path / "cut", **kws)
     assert (tmp_path / "cut" / "model.pt").read_bytes() == before
@@ -292,3 +296,20 @@ def test_sections_out_of_order_are_named(tmp_path: Path, quick: dict[str, Any], 
     rest = {key: value for key, value in quick.items() if key != "slide_names"}
     with pytest.raises(ValueError, match="same way in depth"):
         biaxial_multi_group_train(tmp_path / "run", grouped_slide_names=[names, names[::-1]], **rest)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path, quick: dict[str, Any]) -> None:
+    biaxial_train(tmp_path / "run", **quick | {"epoch": [1]})
+    record = tmp_path / "run" / "resume.json"
+    for content, words in (("{", "is damaged"), ("[]", "must hold one JSON object")):
+        record.write_text(content)
+        with pytest.raises(ValueError, match=rf"resume\.json {words}"):
+            biaxial_train(tmp_path / "run", **quick | {"epoch": [1]})
+
+
+def test_csvs_that_do_not_fit_the_config_stop_a_training(tmp_path: Path, slides: Path, quick: dict[str, Any]) -> None:
+    scale = pd.read_csv(slides / "scale_dic.csv")
+    scale.drop(columns="PC_4").to_csv(slides / "scale_dic.csv", index=False)
+    with pytest.raises(ValueError, match=r"scale_dic\.csv has 3 components, and these sections have 4"):
+        biaxial_train(tmp_path / "run", **quick)
+    assert not (tmp_path / "run").exists()

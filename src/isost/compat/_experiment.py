@@ -76,13 +76,13 @@ def read_weights(experiment_dir: str | os.PathLike[str], name: str = MODEL) -> W
     path = folder / name
     content = read_tensors(path)
     config = read_config(folder / CONFIG)
-    if not isinstance(content, dict) or set(content) != _KEYS:
+    if not isinstance(content, dict) or not set(content) >= _KEYS or not _are_tensors(content):
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        msg = f"{path} is no published checkpoint: it must hold {sorted(_KEYS)}, but holds {found}"
+        msg = f"{path} is no published checkpoint: it must hold {sorted(_KEYS)}, weights by name, but holds {found}"
         raise ValueError(msg)
     try:
         f, g = (from_published(content[key]) for key in ("f_joint", "g_joint"))
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         msg = f"{path}: {error}"
         raise ValueError(msg) from error
     sizes = {
@@ -97,6 +97,13 @@ def read_weights(experiment_dir: str | os.PathLike[str], name: str = MODEL) -> W
         config.model_settings(), unet_depth=_depth(f), planar=len(f["shape.layers.2.key.bias"]) == 2
     )
     return Weights(settings, *(_drift(settings, weights, path) for weights in (f, g)))
+
+
+def _are_tensors(content: Mapping[str, Any]) -> bool:
+    return all(
+        isinstance(content[key], dict) and all(isinstance(value, torch.Tensor) for value in content[key].values())
+        for key in ("f_joint", "g_joint")
+    )
 
 
 def _depth(weights: Mapping[str, Tensor]) -> int:

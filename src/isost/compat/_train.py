@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import yaml
 
 from isost._logging import logger, step
 from isost._settings import settings as session
@@ -313,6 +314,14 @@ def _fingerprint(config: Config, sections: Sequence[Sequence[Tensor]], numbers: 
     return digest.hexdigest()
 
 
+def _yaml(path: Path) -> Any:
+    """Content of a config, in whatever layout: the published program writes it anew when it infers."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return path.read_bytes()
+
+
 def _claim(folder: Path, record: dict[str, Any], config_file: Path, *, resume: bool) -> None:
     """Make the folder this training's own, or refuse one that holds another's files."""
     found = [folder / name for name in (MODEL, RESUME_TENSORS, RESUME_NUMBERS) if (folder / name).exists()]
@@ -327,7 +336,7 @@ def _claim(folder: Path, record: dict[str, Any], config_file: Path, *, resume: b
         )
         raise FileExistsError(msg)
     kept = folder / CONFIG
-    if kept.is_file() and kept.read_bytes() != config_file.read_bytes():
+    if kept.is_file() and _yaml(kept) != _yaml(config_file):
         msg = f"{kept} says something else than {config_file}: choose another folder, nothing was changed"
         raise FileExistsError(msg)
     folder.mkdir(parents=True, exist_ok=True)

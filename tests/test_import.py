@@ -19,7 +19,7 @@ def test_import_is_quick_and_loads_nothing_heavy() -> None:
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.parametrize("room", ["datasets", "io", "metrics", "pl", "pp", "tl"])
+@pytest.mark.parametrize("room", ["compat", "datasets", "io", "metrics", "pl", "pp", "tl"])
 def test_every_room_opens_and_has_what_it_names(room: str) -> None:
     names = getattr(isost, room).__all__
     assert all(hasattr(getattr(isost, room), name) for name in names)

@@ -215,3 +215,27 @@ def test_missing_components_are_named(saved: Path) -> None:
     save_file(tensors, saved / "weights.safetensors")
     with pytest.raises(ValueError, match=r"lacks \['loadings'\]"):
         IsoST.load(saved)
+
+
+@pytest.mark.parametrize("planar", [True, False])
+def test_the_drift_is_that_of_the_networks(*, planar: bool) -> None:
+    model = make_model(planar=planar, sigma=(0.1, 0.1, 0.1, 0.1))
+    points = np.random.default_rng(0).random((30, 6))
+    for direction, drift in model.drifts.items():
+        found = model.drift(points, direction)
+        assert found.dtype == np.float32
+        with torch.no_grad():
+            np.testing.assert_array_equal(found, drift(torch.as_tensor(points, dtype=torch.float32)).numpy())
+    assert (model.drift(points)[:, 2] == 1).all() == planar
+
+
+def test_points_without_a_drift_are_named() -> None:
+    model, points = make_model(dual=False), np.zeros((30, 6))
+    with pytest.raises(ValueError, match=r"no direction 'backward'; it has \['forward'\]"):
+        model.drift(points, "backward")
+    with pytest.raises(ValueError, match=r"needs \(n, 6\)"):
+        model.drift(points[:, :5])
+    with pytest.raises(ValueError, match="finite"):
+        model.drift(np.full((30, 6), np.nan))
+    with pytest.raises(ValueError, match="needs 5 neighbours"):
+        model.drift(points[:4])

@@ -7,14 +7,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import datasets, io, metrics, pl, pp, tl
+    from . import compat, datasets, io, metrics, pl, pp, tl
     from ._settings import settings
     from .model import IsoST
 
 __version__ = version("isost")
-__all__ = ["IsoST", "__version__", "datasets", "io", "metrics", "pl", "pp", "settings", "tl"]
+__all__ = ["IsoST", "__version__", "compat", "datasets", "io", "metrics", "pl", "pp", "settings", "tl"]
 
-_ROOMS = frozenset({"datasets", "io", "metrics", "pl", "pp", "tl"})
+_ROOMS = frozenset({"compat", "datasets", "io", "metrics", "pl", "pp", "tl"})
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["IsoST", "ModelSettings"]
 
@@ -156,6 +156,39 @@ class IsoST:
             return None
         return torch.tensor([*space, *[expression] * self.settings.n_comps])
 
+    def drift(self, points: ArrayLike, direction: Literal["forward", "backward"] = "forward") -> NDArray[np.float32]:
+        """Drift du/dz at some points, without noise.
+
+        Parameters
+        ----------
+        points
+            States (N, 3 + G): normalised positions and components, all at one depth or nearly so; their neighbours
+            among each other make the graph.
+        direction
+            ``"forward"``, the drift that carries a section up, or ``"backward"``. Both are derivatives by increasing z.
+
+        Returns
+        -------
+        Drift (N, 3 + G), state units per state unit of z.
+
+        Raises
+        ------
+        ValueError
+            If there is no such direction, the points are not (N, 3 + G) finite numbers, or are too few to have
+            neighbours.
+        """
+        if direction not in self.drifts:
+            msg = f"this model has no direction {direction!r}; it has {list(self.drifts)}"
+            raise ValueError(msg)
+        state = np.asarray(points, dtype=np.float32)
+        if not np.isfinite(state).all():
+            msg = "points must be finite numbers, in the normalised units of the model"
+            raise ValueError(msg)
+        drift = self.drifts[direction]
+        with torch.inference_mode():
+            found = drift(torch.as_tensor(state, device=next(drift.parameters()).device))
+        return np.asarray(found.cpu().numpy())
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a folder: weights as safetensors, everything else as JSON.
 
@@ -174,7 +207,9 @@ class IsoST:
             for direction, drift in self.drifts.items()
             for name, value in drift.state_dict().items()
         }
-        tensors |= {f"{_COMPONENTS}.{name}": torch.as_tensor(getattr(self, name)) for name in _COMPONENT_ARRAYS}
+        tensors |= {
+            f"{_COMPONENTS}.{name}": torch.as_tensor(getattr(self, name)).contiguous() for name in _COMPONENT_ARRAYS
+        }
         numbers = {
             "isost": version("isost"),
             "settings": asdict(self.settings),

@@ -22,7 +22,7 @@ from isost.training import (
     phases,
     section_paths,
 )
-from isost.training._loop import _annealed
+from isost.training._loop import Progress, _annealed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,6 +163,19 @@ def test_continued_training_is_bit_equal(tmp_path: Path, interrupt_at: int, opti
     assert 0 < len(objective.seen) < 21
     assert optimize(objective, *networks, settings=_settings(**keep)) == history  # nothing is left to do
     assert torch.equal(_weights(*networks), unbroken)
+
+
+def test_every_epoch_is_told_before_its_checkpoint(tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int, bool]] = []
+
+    def told(at: Progress) -> None:
+        seen.append((at.phase, at.epoch, len(at.history), (tmp_path / "resume.safetensors").exists()))
+
+    keep = {"checkpoint_dir": tmp_path, "checkpoint_name": "resume.safetensors", "checkpoint_every": 2}
+    _, history = _trained(on_epoch=told, **keep)
+    assert [total for _, _, total, _ in seen] == list(range(1, len(history) + 1))
+    assert [saved for *_, saved in seen[:3]] == [False, False, True]
+    assert {path.name for path in tmp_path.iterdir()} == {"resume.safetensors"}
 
 
 def test_continued_bridge_is_bit_equal(tmp_path: Path) -> None:

@@ -256,6 +256,18 @@ def test_sigma_of_four_or_of_every_dimension() -> None:
     assert values[2] == values[3] != values[0]
 
 
+def test_sections_may_be_given_from_the_highest_down() -> None:
+    """The forward drift is that along the order given: reversing the order swaps the two directions."""
+    sections, depths = _stack()
+    settings = TrajectorySettings(delta_z=0.05, sigma=None)
+    drifts = [_drift(1), _drift(2)]
+    up, down = (
+        TrajectoryObjective(parts, grid, settings=settings).loss(*pair, iteration=0, phase=JOINT, noise_seed=0)[0]
+        for parts, grid, pair in ((sections, depths, drifts), (sections[::-1], depths.flip(0), drifts[::-1]))
+    )
+    torch.testing.assert_close(up, down)
+
+
 def test_wrong_input_is_named() -> None:
     sections, depths = _stack()
     with pytest.raises(ValueError, match="stride must be at least 1"):
@@ -266,8 +278,8 @@ def test_wrong_input_is_named() -> None:
         TrajectoryObjective(sections[:1], depths[:1])
     with pytest.raises(ValueError, match="one depth for each"):
         TrajectoryObjective(sections, depths[:2])
-    with pytest.raises(ValueError, match="depths must increase"):
-        TrajectoryObjective(sections, depths.flip(0))
+    with pytest.raises(ValueError, match="depths must run one way"):
+        TrajectoryObjective(sections, depths[[0, 2, 1]])
     with pytest.raises(ValueError, match="same 3 \\+ G columns"):
         TrajectoryObjective([sections[0], sections[1][:, :4], sections[2]], depths)
     with pytest.raises(ValueError, match="sigma must hold 4 numbers"):

@@ -59,8 +59,14 @@ class Sections:
         if not isinstance(adata, AnnData):
             msg = f"a stack is one AnnData, not {type(adata).__name__}; call isost.pp.slice_stack on the sections first"
             raise TypeError(msg)
-        self._X = adata.X
         self.stack = Stack.from_anndata(adata)
+        if adata.X is None:
+            msg = (
+                "this stack is without expression (X is None): isost.compat.read_stack decodes it with decode=True "
+                "and the PCA"
+            )
+            raise ValueError(msg)
+        self._X = adata.X
         self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
         self.positions: list[NDArray[np.float64]] = [state[:, :2].astype(np.float64) for state in self.states]
         self.expression = [state[:, 3:] for state in self.states]
@@ -102,6 +108,9 @@ class Components(Sequence["NDArray[np.float64]"]):
 def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:
     """Raise ValueError unless the model was fitted to sections normalised as these."""
     again = "call isost.tl.fit on this stack, or pass the stack that the model was fitted to"
+    if not model.genes:
+        msg = "this model knows its drift alone; isost.compat.load_checkpoint gives it the rest with stack="
+        raise ValueError(msg)
     if model.genes != list(adata.var_names):
         msg = f"the model knows {len(model.genes)} genes and this stack has {adata.n_vars}, or others; {again}"
         raise ValueError(msg)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._bridge import BridgeObjective, initialize_drift
 from ._checkpoint import load_checkpoint, save_checkpoint
 from ._expression_shift import choose_expression_shift
-from ._loop import LoopSettings, Objective, WeightGroup, optimize
+from ._loop import LoopSettings, Objective, Progress, WeightGroup, optimize
 from ._nearest import expression_loss
 from ._paths import Displacements, Paths, path_width, section_displacements, section_paths
 from ._schedule import BetaSchedule, Phase, phases
@@ -21,6 +21,7 @@ __all__ = [
     "Objective",
     "Paths",
     "Phase",
+    "Progress",
     "TrajectoryObjective",
     "TrajectorySettings",
     "WeightGroup",

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
+from isost._writing import whole_file
+
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from torch import Tensor, nn
@@ -74,7 +75,8 @@ def save_checkpoint(
         raise TypeError(msg) from error
     # Clones, as safetensors refuses tensors that share memory.
     stored = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-    _write_whole(Path(path), save(stored, metadata={_NUMBERS: header}))
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(save(stored, metadata={_NUMBERS: header}))
 
 
 def load_checkpoint(
@@ -148,17 +150,3 @@ def _restore_optimizer(optimizer: Optimizer, numbers: dict[str, Any], tensors: d
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

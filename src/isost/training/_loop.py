@@ -12,7 +12,7 @@ from isost._logging import logger
 from ._checkpoint import load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._schedule import Phase
 
-__all__ = ["LoopSettings", "Objective", "WeightGroup", "optimize"]
+__all__ = ["LoopSettings", "Objective", "Progress", "WeightGroup", "optimize"]
 
 
 class WeightGroup(NamedTuple):
@@ -38,8 +38,8 @@ class Objective(Protocol):
         """Phases of training, from the number of epochs in each."""
         ...
 
-    def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
-        """Split one epoch into the rows of every section that each step sees; None for all rows."""
+    def batches(self, *, generator: torch.Generator | None = None) -> Sequence[Any]:
+        """Split one epoch into what each step sees; `loss` gets it as `rows`."""
         ...
 
     def weight_groups(self, forward: Drift, backward: Drift | None) -> list[WeightGroup]:
@@ -54,7 +54,7 @@ class Objective(Protocol):
         iteration: int,
         phase: Phase,
         noise_seed: int,
-        rows: Sequence[Tensor] | None = None,
+        rows: Any = None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of one step, and numbers to log, ``loss`` among them."""
         ...
@@ -81,11 +81,15 @@ class LoopSettings:
     progress
         Whether to show a progress bar.
     checkpoint_dir
-        Folder for `checkpoint.safetensors`; training continues from it where one is there.
+        Folder for a checkpoint; training continues from it where one is there.
+    checkpoint_name
+        Name of that file.
     checkpoint_every
         Epochs between checkpoints.
     fingerprint
         Of the data and settings; a checkpoint with another one is refused.
+    on_epoch
+        Called after every epoch, before a checkpoint is written.
     """
 
     epochs: Any
@@ -96,18 +100,32 @@ class LoopSettings:
     seed: int = 0
     progress: bool = True
     checkpoint_dir: Path | None = None
+    checkpoint_name: str = "checkpoint.safetensors"
     checkpoint_every: int = 50
     fingerprint: str = ""
+    on_epoch: Callable[[Progress], None] | None = None
 
 
 @dataclass
-class _Progress:
-    """Where training stands: all that a checkpoint must hold beside weights and optimiser."""
+class Progress:
+    """Where training stands: all that a checkpoint must hold beside weights and optimiser.
+
+    Attributes
+    ----------
+    phase
+        Number of the phase, from 0.
+    epoch, iteration
+        Epochs and steps made in this phase.
+    step
+        Steps made over all phases.
+    history
+        One dict an epoch, see `optimize`.
+    """
 
     phase: int = 0
-    epoch: int = 0  # within the phase
-    iteration: int = 0  # within the phase
-    step: int = 0  # over all phases
+    epoch: int = 0
+    iteration: int = 0
+    step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -148,9 +166,9 @@ def optimize(
         ],
         weight_decay=settings.weight_decay,
     )
-    path = settings.checkpoint_dir / "checkpoint.safetensors" if settings.checkpoint_dir else None
+    path = settings.checkpoint_dir / settings.checkpoint_name if settings.checkpoint_dir else None
     kept = {"fingerprint": settings.fingerprint}
-    at = _Progress()
+    at = Progress()
     if path is not None and path.exists():
         at = _resumed(path, modules, optimizer, settings)
         logger.info("training continues from %s, step %d", path, at.step)
@@ -166,6 +184,8 @@ def optimize(
                     at.history.append({"epoch": len(at.history) + 1, "phase": phase.name, **numbers})
                     bar.set_postfix(phase=phase.name, loss=f"{numbers['loss']:.3g}", refresh=False)
                     bar.update()
+                    if settings.on_epoch is not None:
+                        settings.on_epoch(at)
                     if path is not None and (at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs):
                         save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at) | kept)
                 at.phase, at.epoch, at.iteration = at.phase + 1, 0, 0
@@ -178,7 +198,7 @@ def optimize(
 
 def _resumed(
     path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, settings: LoopSettings
-) -> _Progress:
+) -> Progress:
     """Read where training stood, weights and optimiser included; refuse what another fit left."""
     msg = f"{path} was left by a fit to other sections or with other settings: delete it, or use another folder"
     try:
@@ -187,7 +207,7 @@ def _resumed(
         raise ValueError(msg) from error
     if progress.pop("fingerprint", "") != settings.fingerprint:
         raise ValueError(msg)
-    return _Progress(**progress)
+    return Progress(**progress)
 
 
 def _epoch(
@@ -196,7 +216,7 @@ def _epoch(
     backward: Drift | None,
     optimizer: torch.optim.Optimizer,
     phase: Phase,
-    at: _Progress,
+    at: Progress,
     settings: LoopSettings,
 ) -> dict[str, float]:
     generator = torch.Generator().manual_seed(_mixed(settings.seed, at.step))

@@ -103,15 +103,16 @@ class TrajectoryObjective:
     sections
         State (n_k, 3 + G) of each section, in the order of depth.
     depths
-        Depth (K,) of each section, in units of the state's z, increasing.
+        Depth (K,) of each section, in units of the state's z, all increasing or all decreasing: the forward drift is
+        that along the order given.
     settings
         What to compute; the defaults when None.
 
     Raises
     ------
     ValueError
-        If there are fewer than two sections, their columns or their number do not fit, the depths do not increase, or
-        `sigma` has neither 4 nor 3 + G entries.
+        If there are fewer than two sections, their columns or their number do not fit, the depths do not run one way,
+        or `sigma` has neither 4 nor 3 + G entries.
     """
 
     def __init__(
@@ -315,8 +316,8 @@ def _check_sections(sections: Sequence[Tensor], depths: Tensor) -> None:
     if len(sections) < 2 or depths.shape != (len(sections),):
         msg = f"needs two or more sections and one depth for each, got {len(sections)} and depths {tuple(depths.shape)}"
         raise ValueError(msg)
-    if not bool((depths.diff() > 0).all()):
-        msg = f"depths must increase from section to section, got {depths.tolist()}; isost.pp.slice_stack sorts them"
+    if not (bool((depths.diff() > 0).all()) or bool((depths.diff() < 0).all())):
+        msg = f"depths must run one way from section to section, got {depths.tolist()}; isost.pp.slice_stack sorts them"
         raise ValueError(msg)
     widths = {section.shape[1] for section in sections}
     if len(widths) > 1:

@@ -1,10 +1,5 @@
-"""The command `isost`: what the package does most, from a shell."""
-
 from __future__ import annotations
 
-import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,29 +7,16 @@ import typer
 
 import isost
 
+from ._app import Debug, Device, Seed, Verbose, app, errors_in_a_line, stage, talk
+
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container
 
     from anndata import AnnData
     from pandas import DataFrame
 
-__all__ = ["app", "main"]
+__all__ = ["demo", "evaluate", "reconstruct"]
 
-# In docstrings below, \b tells click to keep the lines of a paragraph as they are.
-
-app = typer.Typer(
-    name="isost",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
-
-Seed = Annotated[int, typer.Option(help="Seed of everything random: the same seed gives the same result.")]
-Device = Annotated[
-    str | None, typer.Option(help="Where to train, such as cpu or cuda. Default: a GPU if there is one.")
-]
 SectionFiles = Annotated[
     list[Path], typer.Argument(help="One .h5ad or .zarr for each section, a folder of them, or one with all sections.")
 ]
@@ -46,39 +28,8 @@ SpatialKey = Annotated[str, typer.Option(help="Key of obsm with x and y, and z i
 SectionKey = Annotated[str, typer.Option(help="Column of obs that names the section, in a file with several.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with the expression. Default: X.")]
 Log1p = Annotated[bool, typer.Option(help="Take log(1 + x) first, for expression that is not logged yet.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show where an error came from, not only what it says.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step, its time and what it wrote.")]
 
 _SUFFIXES = (".h5ad", ".zarr")
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
-
-
-def _say_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"isost {isost.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def isost_command(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and stop.")
-    ] = False,
-) -> None:
-    """Turn registered 2D sections of spatial transcriptomics into a 3D volume.
-
-    \b
-    See what it does, on a synthetic organ (a minute or so):
-        isost demo
-    A volume from one file for each section:
-        isost reconstruct s1.h5ad s2.h5ad s3.h5ad --z 0 --z 50 --z 100 -o volume.h5ad
-    How far to trust it, by leaving out sections:
-        isost evaluate s1.h5ad s2.h5ad s3.h5ad s4.h5ad -o scores.csv
-    """  # noqa: D301
 
 
 @app.command()
@@ -90,8 +41,8 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Reconstruct a synthetic organ and draw it."""
-    with _errors_in_a_line(debug=debug):
-        _talk(verbose)
+    with errors_in_a_line(debug=debug):
+        talk(verbose)
         _demo(out, seed=seed, device=device)
 
 
@@ -128,12 +79,12 @@ def reconstruct(
     Two genes only, and keep the model:
         isost reconstruct sections/ --gene Gad1 --gene Slc17a6 --model-out model -o volume.h5ad
     """  # noqa: D301
-    with _errors_in_a_line(debug=debug):
-        _talk(verbose)
+    with errors_in_a_line(debug=debug):
+        talk(verbose)
         if out.suffix not in _SUFFIXES:  # said before the training, not after it
             msg = f"--out {out} must end in {' or '.join(_SUFFIXES)}"
             raise ValueError(msg)
-        with _stage("sections"):
+        with stage("sections"):
             adatas = _read(sections, section_key=section_key, layer=layer, log1p=log1p)
             stack = isost.pp.slice_stack(
                 adatas, spatial_key=spatial_key, z_key=z_key, z=z or None, section_key=section_key, layer=layer
@@ -141,11 +92,11 @@ def reconstruct(
             if missing := [name for name in gene or () if name not in stack.var_names]:
                 msg = f"genes {missing} are not in all sections; they share {stack.n_vars} genes"
                 raise KeyError(msg)
-        with _stage("model"):
+        with stage("model"):
             model = isost.tl.fit(stack, seed=seed, device=device)
         if model_out is not None:
             model.save(model_out)
-        with _stage("volume"):
+        with stage("volume"):
             volume = isost.tl.reconstruct(stack, model=model, voxel_size=voxel_size, genes=gene or None)
             isost.io.write(volume, out)
         _say_what_was_made(volume, [out] if model_out is None else [out, model_out])
@@ -184,14 +135,14 @@ def evaluate(
     Two sections left out together, in one training:
         isost evaluate sections/ --hold-out s2 --hold-out s4
     """  # noqa: D301
-    with _errors_in_a_line(debug=debug):
-        _talk(verbose)
+    with errors_in_a_line(debug=debug):
+        talk(verbose)
         if out is not None and out.suffix != ".csv":
             msg = f"--out {out} must end in .csv"
             raise ValueError(msg)
-        with _stage("sections"):
+        with stage("sections"):
             adatas = _read(sections, section_key=section_key, layer=layer, log1p=log1p)
-        with _stage("scores"):
+        with stage("scores"):
             scores = isost.tl.evaluate(
                 adatas,
                 hold_out=[_name_or_number(one, names=adatas) for one in hold_out] if hold_out else None,
@@ -217,15 +168,15 @@ def _demo(out: Path, *, seed: int, device: str | None) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    with _stage("sections"):
+    with stage("sections"):
         sections = isost.datasets.organ(seed=seed)
         stack = isost.pp.slice_stack(sections)
-    with _stage("model"):
+    with stage("model"):
         model = isost.tl.fit(stack, seed=seed, device=device)
-    with _stage("volume"):
+    with stage("volume"):
         volume = isost.tl.reconstruct(stack, model=model)
         isost.io.write(volume, out / "volume.h5ad")
-    with _stage("pictures"):
+    with stage("pictures"):
         kinds = sections[0].var["kind"]
         gene = str(kinds.index[kinds == "marker"][0])
         depths = sorted(float(section.obs["z"].iloc[0]) for section in sections)
@@ -261,12 +212,6 @@ def _name_or_number(text: str, *, names: Container[str]) -> str | int:
     return int(text) if text not in names and text.removeprefix("-").isdecimal() else text
 
 
-def _talk(verbose: bool) -> None:
-    if verbose:
-        isost.settings.verbosity = "INFO"
-    isost.settings.progress = sys.stderr.isatty()
-
-
 def _read(sections: list[Path], *, section_key: str, layer: str | None, log1p: bool) -> dict[str, AnnData]:
     adatas = isost.io.read_sections(sections[0] if len(sections) == 1 else sections, section_key=section_key)
     if log1p:
@@ -284,24 +229,3 @@ def _log1p(adatas: dict[str, AnnData], *, layer: str | None) -> None:
             msg = f"section {name!r} has no layer {layer!r}; there are {sorted(map(str, adata.layers))}"
             raise KeyError(msg)
         sc.pp.log1p(adata, layer=layer)
-
-
-@contextmanager
-def _stage(what: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    typer.echo(f"{what:<10}{time.perf_counter() - start:8.1f} s")
-
-
-@contextmanager
-def _errors_in_a_line(*, debug: bool) -> Iterator[None]:
-    """Say what is wrong with the input in one line and exit with 1; anything else is a bug and keeps its traceback."""
-    try:
-        yield
-    except (KeyError, ValueError, OSError, FloatingPointError) as error:
-        if debug:
-            raise
-        # str of a KeyError is quoted
-        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
-        typer.echo(f"isost: {' '.join(message.split())} (--debug shows where)", err=True)
-        raise typer.Exit(1) from None

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from isost._writing import whole_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "array.npy"
+    for content in (b"first", b"second"):
+        with whole_file(target) as unfinished:
+            assert (unfinished.parent, unfinished.suffix) == (target.parent, ".npy")
+            unfinished.write_bytes(content)
+            assert not target.exists() or target.read_bytes() == b"first"
+        assert target.read_bytes() == content
+    assert [path.name for path in target.parent.iterdir()] == ["array.npy"]
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write() -> None:
+        with whole_file(target) as unfinished:
+            unfinished.write_text("ne")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]

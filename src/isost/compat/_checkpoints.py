@@ -13,7 +13,7 @@ from isost._keys import UNS
 from isost._logging import logger
 from isost._normalization import EXPRESSION, Normalization
 from isost._writing import whole_file
-from isost.field import choose_width
+from isost.field import choose_smoothing
 from isost.generation import cell_variance
 from isost.model import IsoST
 from isost.pp import Stack
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["load_checkpoint", "save_checkpoint"]
-
-_LEADING_COMPS = 25  # hold most of what is spatial; the rest would only ask for a wider window
 
 
 def load_checkpoint(
@@ -99,8 +97,8 @@ def load_checkpoint(
                 f"{view.normalization.n_comps} components"
             )
             raise ValueError(msg)
-        n_cells, rest = _of_stack(view, n_cells)
-        settings = dataclasses.replace(settings, n_cells=n_cells)
+        n_cells, adaptive, rest = _of_stack(view, n_cells)
+        settings = dataclasses.replace(settings, n_cells=n_cells, adaptive=adaptive)
         rest |= {"normalization": view.normalization, "genes": list(stack.var_names)}
     history = pd.DataFrame(record.get("history", []))
     return IsoST(settings, up, down if settings.dual else None, history=history, **rest)
@@ -159,16 +157,20 @@ def _is_descending(stack: AnnData | None) -> bool:
     return len(given) > 1 and given == [str(name) for name in kept["sections"]["names"]][::-1]
 
 
-def _of_stack(view: Stack, n_cells: int | None) -> tuple[int, dict[str, Any]]:
+def _of_stack(view: Stack, n_cells: int | None) -> tuple[int, bool, dict[str, Any]]:
     """Gather what a model knows of its sections' components beside the drifts."""
     states = [view.state[view.section(k)] for k in range(len(view.names))]
     positions = [state[:, :2].astype(np.float64) for state in states]
     components = [view.normalization.decode(state[:, EXPRESSION], dims=EXPRESSION) for state in states]
-    if n_cells is None:
-        leading = [values[:, :_LEADING_COMPS] for values in components]
-        n_cells = choose_width(positions, leading, view.depths, generator=np.random.default_rng(0))
-    return n_cells, {
-        "loadings": view.loadings,
-        "component_variance": np.concatenate(components).var(axis=0),
-        "cell_variance": cell_variance(positions, components, n_cells=n_cells),
-    }
+    n_cells, adaptive = choose_smoothing(
+        positions, components, view.depths, generator=np.random.default_rng(0), n_cells=n_cells
+    )
+    return (
+        n_cells,
+        adaptive,
+        {
+            "loadings": view.loadings,
+            "component_variance": np.concatenate(components).var(axis=0),
+            "cell_variance": cell_variance(positions, components, n_cells=n_cells, adaptive=adaptive),
+        },
+    )

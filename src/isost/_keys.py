@@ -17,3 +17,4 @@ UNCERTAINTY = "uncertainty"  # obs: root mean square over z-scored components of
 MEAN = "mean"  # layer of a generated section: expected expression
 STD = "std"  # layer of a generated section: standard error of the mean
 CUT = "cut"  # obs of generated sections: which of several depths or planes
+PLANE = "plane"  # obsm of a generated oblique section: positions (n, 2) in the plane, input units

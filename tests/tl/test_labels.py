@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from isost.tl import _labels
 from isost.tl._inputs import Sections
-from isost.tl._labels import label_columns
+from isost.tl._labels import categorical_columns, label_columns, probable_labels
+from isost.tl._surroundings import Surroundings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,9 +34,13 @@ def places_of(stack: AnnData, n: int, *, depth: float | None = None) -> Any:
     return donor, place
 
 
+def labels_at(stack: AnnData, donor: Any, place: Any) -> pd.DataFrame:
+    return label_columns(stack, Surroundings(Sections(stack))(place), donor)
+
+
 def test_categories_of_the_donor_come_along(labelled: AnnData) -> None:
     donor, place = places_of(labelled, 50)
-    found = label_columns(labelled, Sections(labelled), donor, place)
+    found = labels_at(labelled, donor, place)
     assert list(found.columns) == [
         *("cell_type", "clone", "animal"),
         *(f"{name}_probability" for name in ("cell_type", "clone", "animal")),
@@ -44,26 +50,65 @@ def test_categories_of_the_donor_come_along(labelled: AnnData) -> None:
         assert found[name].dtype == labelled.obs[name].dtype
 
 
+def weights_at(stack: AnnData, place: Any) -> Any:
+    """Slow: weight of every measured cell (n, cells) around places that lie inside gaps."""
+    z, places = stack.uns["isost"]["sections"]["z"], stack.obsm["spatial"]
+    weights = np.zeros((len(place), stack.n_obs))
+    for i, (x, y, depth) in enumerate(place):
+        gap = int(np.searchsorted(z, depth) - 1)
+        t = (depth - z[gap]) / (z[gap + 1] - z[gap])
+        for section, share in ((gap, 1 - t), (gap + 1, t)):
+            rows = np.flatnonzero(places[:, 2] == z[section])
+            distance = np.hypot(*(places[rows, :2] - [x, y]).T)
+            weights[i, rows[np.argsort(distance)[:12]]] = share / 12
+    return weights
+
+
+def test_the_cells_around_are_the_nearest_of_both_sections(labelled: AnnData) -> None:
+    _, place = places_of(labelled, 60)
+    found = Surroundings(Sections(labelled))(place)
+    np.testing.assert_allclose(found.toarray(), weights_at(labelled, place), atol=1e-6)
+
+
 def test_probabilities_are_shares_among_the_cells_around(labelled: AnnData) -> None:
     donor, place = places_of(labelled, 60)
-    found = label_columns(labelled, Sections(labelled), donor, place)
-    z = labelled.uns["isost"]["sections"]["z"]
+    found = labels_at(labelled, donor, place)
     types = labelled.obs["cell_type"].to_numpy()
-    for i in range(len(donor)):
-        gap = int(np.searchsorted(z, place[i, 2]) - 1)
-        t = (place[i, 2] - z[gap]) / (z[gap + 1] - z[gap])
-        share = 0.0
-        for section, weight in ((gap, 1 - t), (gap + 1, t)):
-            rows = np.flatnonzero(labelled.obsm["spatial"][:, 2] == z[section])
-            distance = np.linalg.norm(labelled.obsm["spatial"][rows, :2] - place[i, :2], axis=1)
-            nearest = rows[np.argsort(distance)[:20]]
-            share += weight * np.mean(types[nearest] == types[donor[i]])
-        assert found["cell_type_probability"].iloc[i] == pytest.approx(share, abs=1e-6)
+    same = types[donor][:, None] == types
+    shares = (weights_at(labelled, place) * same).sum(1)
+    np.testing.assert_allclose(found["cell_type_probability"], shares, atol=1e-6)
+
+
+def test_the_most_probable_label_has_the_largest_share(labelled: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_labels, "_BLOCK", 25)
+    _, place = places_of(labelled, 60)
+    found = probable_labels(labelled, Sections(labelled), place)
+    weights = weights_at(labelled, place)
+    for name in ("cell_type", "clone", "animal"):
+        categories = list(labelled.obs[name].cat.categories)
+        shares = np.column_stack([(weights * (labelled.obs[name] == label).to_numpy()).sum(1) for label in categories])
+        np.testing.assert_allclose(found[f"{name}_probability"], shares.max(1), atol=1e-6)
+        chosen = shares[np.arange(60), found[name].cat.codes]
+        np.testing.assert_allclose(chosen, shares.max(1), atol=1e-6)
+        assert found[name].dtype == labelled.obs[name].dtype
+
+
+def test_where_no_cell_has_a_label_none_is_probable(labelled: AnnData) -> None:
+    labelled.obs["clone"] = pd.Categorical([None] * labelled.n_obs, categories=["a"])
+    labelled.obs["empty"] = pd.Categorical([None] * labelled.n_obs, categories=[])
+    found = probable_labels(labelled, Sections(labelled), places_of(labelled, 10)[1])
+    assert found[["clone", "clone_probability", "empty", "empty_probability"]].isna().all(axis=None)
+
+
+def test_names_that_isost_writes_are_no_labels(labelled: AnnData) -> None:
+    labelled.obs["source_section"] = labelled.obs["section"]
+    labelled.obs["measured"] = pd.Categorical(["yes"] * labelled.n_obs)
+    assert categorical_columns(labelled) == ["cell_type", "clone", "animal"]
 
 
 def test_a_label_that_all_share_is_certain_and_one_that_is_missing_has_no_share(labelled: AnnData) -> None:
     donor, place = places_of(labelled, 300)
-    found = label_columns(labelled, Sections(labelled), donor, place)
+    found = labels_at(labelled, donor, place)
     assert found["animal_probability"].max() <= 1.0
     np.testing.assert_allclose(found["animal_probability"], 1.0)
     assert found["clone_probability"].isna().tolist() == found["clone"].isna().tolist()
@@ -74,19 +119,20 @@ def test_at_a_section_only_its_own_cells_count(labelled: AnnData) -> None:
     z = labelled.uns["isost"]["sections"]["z"]
     labelled.obs["where"] = labelled.obs["section"].astype(str).astype("category")
     donor, place = places_of(labelled, 40, depth=z[1])
-    found = label_columns(labelled, Sections(labelled), donor, place)
+    found = labels_at(labelled, donor, place)
     np.testing.assert_allclose(found["where_probability"], found["where"] == "section1", atol=1e-12)
 
 
 def test_sections_without_categories_have_no_columns(labelled: AnnData) -> None:
     labelled.obs = labelled.obs[["section", "score"]]
     donor, place = places_of(labelled, 5)
-    found = label_columns(labelled, Sections(labelled), donor, place)
+    found = labels_at(labelled, donor, place)
     assert found.shape == (5, 0)
+    assert probable_labels(labelled, Sections(labelled), place).shape == (5, 0)
 
 
 def test_small_sections_share_over_what_they_have(labelled: AnnData) -> None:
     few = labelled[labelled.obs.groupby("section", observed=True).head(8).index].copy()
     donor, place = places_of(few, 20)
-    found = label_columns(few, Sections(few), donor, place)
+    found = labels_at(few, donor, place)
     np.testing.assert_allclose(found["animal_probability"], 1.0)

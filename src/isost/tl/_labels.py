@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import copy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.spatial import cKDTree
+import scipy.sparse as sp
 
-from isost._keys import UNS
-from isost._normalization import DEPTH, SPACE
-from isost.generation import locate
+from isost import _keys as keys
+
+from ._surroundings import Surroundings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -16,63 +17,80 @@ if TYPE_CHECKING:
 
     from ._inputs import Sections
 
-__all__ = ["label_columns"]
+__all__ = ["OWN_COLUMNS", "categorical_columns", "label_colors", "label_columns", "probable_labels"]
 
-_SHARED_OVER = 20  # measured cells around a place, in each of the two sections
+OWN_COLUMNS = {keys.MEASURED, keys.SOURCE_SECTION, keys.SECTION_DISTANCE, keys.CUT, keys.DENSITY, keys.UNCERTAINTY}
+_BLOCK = 50_000  # voxels labelled at a time: bounds memory
 
 
-def label_columns(
-    stack: AnnData, sections: Sections, donor: NDArray[np.intp], place: NDArray[np.float64]
-) -> pd.DataFrame:
-    """Categorical columns of the cells carried here, and how common each label is among the measured cells around.
+def categorical_columns(stack: AnnData) -> list[str]:
+    """Columns of the stack that hold labels: not the name of the section, nor what isost writes under that name."""
+    other = OWN_COLUMNS | {stack.uns[keys.UNS]["params"]["section_key"]}
+    return [
+        name
+        for name, values in stack.obs.items()
+        if isinstance(values.dtype, pd.CategoricalDtype) and name not in other
+    ]
 
-    The share of a label at fraction t of a gap is 1 − t times that among the nearest cells of the lower section plus t
-    times that of the upper one.
+
+def label_colors(stack: AnnData) -> dict[str, Any]:
+    """Colours of the labels, copied: what `uns` has as ``<column>_colors``."""
+    return {key: copy(value) for key, value in stack.uns.items() if key.endswith("_colors")}
+
+
+def label_columns(stack: AnnData, around: sp.csr_array, donor: NDArray[np.intp]) -> pd.DataFrame:
+    """Labels of the cells carried here, and how common each is among the measured cells around.
 
     Parameters
     ----------
     stack
-        The stack, whose categorical `obs` columns are carried over, but for the name of the section.
-    sections
-        Its arrays.
+        The stack, whose categorical columns are carried over.
+    around
+        Weights of its cells around each place, (n, cells), see `Surroundings`.
     donor
         Row of the stack that each cell comes from, (n,).
-    place
-        Where the cells are, (n, 3), input units.
     """
-    section_key = stack.uns[UNS]["params"]["section_key"]
-    columns = [
-        name
-        for name, values in stack.obs.items()
-        if isinstance(values.dtype, pd.CategoricalDtype) and name != section_key
-    ]
+    columns = categorical_columns(stack)
     labels: pd.DataFrame = stack.obs[columns].iloc[donor].reset_index(drop=True)
-    if not columns:
-        return labels
-    around, weights = _around(sections, place)
     for name in columns:
-        codes = stack.obs[name].cat.codes.to_numpy()
-        same = codes[around] == codes[donor][:, None]
-        share = np.minimum((same * weights).sum(1), 1.0)  # rounding may pass 1
-        labels[f"{name}_probability"] = np.where(codes[donor] >= 0, share, np.nan)
+        is_label = _indicators(stack.obs[name])
+        share = (around @ is_label).multiply(is_label[donor]).sum(1)
+        labels[f"{name}_probability"] = np.where(labels[name].notna(), _as_share(share), np.nan)
     return labels
 
 
-def _around(sections: Sections, place: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows of the stack of the nearest cells in the sections below and above each place, and weights that sum to 1."""
-    stack = sections.stack
-    state = stack.normalization.encode(place, dims=SPACE)
-    depths = stack.normalization.encode(place[:, 2:], dims=DEPTH)[:, 0]
-    k = min(_SHARED_OVER, int(stack.sizes.min()))
-    rows, weights = np.empty((len(place), 2 * k), dtype=np.intp), np.empty((len(place), 2 * k))
-    where = {depth: locate(stack.depths, depth) for depth in np.unique(depths)}
-    gaps = np.array([where[depth].gap for depth in depths])
-    fraction = np.array([where[depth].fraction for depth in depths])
-    for gap in np.unique(gaps):
-        here = gaps == gap
-        for side, section in enumerate((gap, gap + 1)):
-            columns = slice(side * k, (side + 1) * k)
-            nearest = cKDTree(sections.positions[section]).query(state[here, :2], np.arange(1, k + 1))[1]
-            rows[here, columns] = stack.offsets[section] + nearest
-            weights[here, columns] = (fraction if side else 1 - fraction)[here, None] / k
-    return rows, weights
+def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float64]) -> pd.DataFrame:
+    """Most common label among the measured cells around each place (n, 3), input units, and its share of them.
+
+    Missing where no cell around has a label.
+    """
+    columns = categorical_columns(stack)
+    if not columns:
+        return pd.DataFrame(index=range(len(place)))
+    surroundings = Surroundings(sections)
+    codes: dict[str, list[Any]] = {name: [] for name in columns}
+    shares: dict[str, list[Any]] = {name: [] for name in columns}
+    for block in np.array_split(place, -(-len(place) // _BLOCK)):
+        around = surroundings(block)
+        for name in columns:
+            share = (around @ _indicators(stack.obs[name])).toarray()
+            best = share.argmax(1)
+            largest = share[np.arange(len(block)), best]
+            codes[name].append(np.where(largest > 0, best, -1))
+            shares[name].append(np.where(largest > 0, _as_share(largest), np.nan))
+    labels = pd.DataFrame(
+        {name: pd.Categorical.from_codes(np.concatenate(codes[name]), dtype=stack.obs[name].dtype) for name in columns}
+    )
+    return labels.assign(**{f"{name}_probability": np.concatenate(shares[name]) for name in columns})
+
+
+def _indicators(labels: pd.Series) -> sp.csr_array:
+    """1 where a cell has a label, (cells, categories)."""
+    codes = labels.cat.codes.to_numpy()
+    known = np.flatnonzero(codes >= 0)
+    shape = (len(codes), max(len(labels.cat.categories), 1))
+    return sp.csr_array((np.ones(len(known)), (known, codes[known])), shape=shape)
+
+
+def _as_share(total: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.minimum(total, 1.0)  # rounding may pass 1

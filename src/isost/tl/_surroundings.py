@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.spatial import cKDTree
+
+from isost._normalization import SPACE
+from isost.generation import locate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._inputs import Sections
+
+__all__ = ["Surroundings"]
+
+_CELLS = 12  # around a place, in each section; labels of sections left out are scored alike from 10 to 20
+
+
+class Surroundings:
+    """Measured cells around places: the nearest ones in the section below and in the one above.
+
+    Parameters
+    ----------
+    sections
+        The stack's arrays.
+    """
+
+    def __init__(self, sections: Sections) -> None:
+        self._sections = sections
+        self._tree = lru_cache(2)(lambda k: cKDTree(sections.positions[k]))
+
+    def __call__(self, place: NDArray[np.float64]) -> sp.csr_array:
+        """Weights of the measured cells around each place.
+
+        At fraction t of a gap 1 − t is shared equally among the cells of the lower section and t among the upper
+        one's.
+
+        Parameters
+        ----------
+        place
+            Places (n, 3), input units; between the first section and the last.
+
+        Returns
+        -------
+        Weights (n, cells of the stack); the sum of a row is 1.
+        """
+        stack = self._sections.stack
+        state = stack.normalization.encode(place, dims=SPACE)
+        depths, which = np.unique(state[:, 2], return_inverse=True)
+        located = [locate(stack.depths, depth) for depth in depths]
+        gap = np.array([found.gap for found in located], dtype=np.intp)[which]
+        fraction = np.array([found.fraction for found in located])[which]
+        rows, columns, weights = [], [], []
+        for k in np.unique(gap):
+            for section, share in ((k, 1 - fraction), (k + 1, fraction)):
+                here = np.flatnonzero((gap == k) & (share > 0))
+                n = min(_CELLS, int(stack.sizes[section]))
+                nearest = self._tree(section).query(state[here, :2], np.arange(1, n + 1))[1]
+                rows.append(np.repeat(here, n))
+                columns.append(stack.offsets[section] + nearest.ravel())
+                weights.append(np.repeat(share[here] / n, n))
+        shape = (len(place), int(stack.offsets[-1]))
+        if not rows:
+            return sp.csr_array(shape)
+        entries = (np.concatenate(rows), np.concatenate(columns))
+        return sp.csr_array((np.concatenate(weights), entries), shape=shape)

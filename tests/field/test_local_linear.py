@@ -129,6 +129,17 @@ def test_few_cells(n: int, n_cells: int) -> None:
         np.testing.assert_allclose(found.leverage, 1)
 
 
+def test_where_no_surroundings_are_alike_the_most_alike_count() -> None:
+    # on a lattice the pilot's four cells next to its own lie on the edge of its window: it is each cell's own value
+    rng = np.random.default_rng(0)
+    position = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), axis=-1).reshape(-1, 2)
+    position += rng.normal(scale=0.02, size=position.shape)
+    values = rng.normal(size=(len(position), 4))
+    found = LocalLinear(position, values, n_cells=8, adaptive=True)(position, skip_nearest=True)
+    assert np.isfinite(found.mean).all()
+    assert (found.leverage > 0).all()
+
+
 def test_the_only_cell_cannot_be_left_out() -> None:
     position, values = _cells(1)
     with pytest.raises(ValueError, match="the only cell"):

@@ -133,11 +133,13 @@ class _Pilot:
     def likeness(
         self, query: NDArray[np.float64], cells: NDArray[np.intp], *, skip_nearest: bool
     ) -> NDArray[np.float64]:
-        """Factor exp(−T / 2λ) of each cell's weight at each query point, (m, k)."""
+        """Factor exp(−T / 2λ) of each cell's weight at each query point, (m, k), 1 for the cell most alike."""
         here, there = self._smooth(query, skip_nearest=skip_nearest), self._at_cells
         difference = np.zeros(cells.shape)
         for c, variance in enumerate(self._variance):  # one by one: the (m, k, columns) never exist at once
             difference += (there.mean[:, c][cells] - here.mean[:, c, None]) ** 2 / variance
         noise = there.leverage[cells] + here.leverage[:, None]
-        factor: NDArray[np.float64] = np.exp(-difference / len(self._variance) / (2 * _TOLERANCE * noise))
+        unlike = difference / len(self._variance) / (2 * _TOLERANCE * noise)
+        # relative to the cell most alike: only ratios count, and where none is alike all would be 0
+        factor: NDArray[np.float64] = np.exp(unlike.min(1, keepdims=True) - unlike)
         return factor

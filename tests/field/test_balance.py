@@ -150,6 +150,31 @@ def test_neighbours_are_alike() -> None:
     assert likeness(_draw(points)) > likeness(start) + 0.05
 
 
+def test_copies_of_one_point_are_rarely_drawn_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    # as an upright cut has them: each of 60 points again and again along a line, at half the spacing of those drawn
+    rng = np.random.default_rng(0)
+    across, along = np.sort(rng.uniform(0, 30, 60)), np.arange(0, 12, 0.5)
+    position = np.column_stack([np.repeat(across, len(along)), np.tile(along, 60)])
+    original = np.repeat(np.arange(60), len(along))
+    kws: dict[str, Any] = {
+        "position": position,
+        "weights": np.full(len(position), 0.25),
+        "values": np.repeat(rng.normal(size=(60, 3)), len(along), axis=0),
+        "cloud": original % 2,
+        "original": original,
+    }
+
+    def side_by_side() -> tuple[int, int]:
+        drawn = _draw(kws)
+        pairs = cKDTree(position[drawn]).query_pairs(0.6, output_type="ndarray")
+        return len(drawn), int((original[drawn][pairs[:, 0]] == original[drawn][pairs[:, 1]]).sum())
+
+    number, few = side_by_side()
+    monkeypatch.setattr(_balance, "_ONCE", (1.0, 0.0))
+    assert side_by_side()[0] == number
+    assert few < 0.4 * side_by_side()[1]
+
+
 def test_weights_of_zero_and_one_are_kept() -> None:
     points = _merged(100)
     points["weights"] = np.where(np.arange(200) % 3 == 0, 1.0, np.where(np.arange(200) % 3 == 1, 0.0, 0.4))

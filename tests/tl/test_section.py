@@ -282,6 +282,17 @@ def test_a_default_slab_holds_as_many_cells_to_the_area_as_a_section(fit_kws: An
         assert 0.35 < thin.n_obs / cut.n_obs < 0.65
 
 
+@pytest.mark.parametrize("normal", [(0.0, 1.0, 0.0), (1.0, 0.0, 1.0)])
+def test_a_plane_rarely_shows_one_cell_twice_side_by_side(stack: AnnData, model: IsoST, normal: Any) -> None:
+    numbered = stack.copy()
+    numbered.obs["row"] = np.arange(stack.n_obs)
+    cut = isost.tl.section(numbered, model=model, plane=([40.0, 100.0, 90.0], normal), obs=["row"])
+    measured, donor = spacing(own_cells(stack, 2).obsm["spatial"][:, :2]), cut.obs["row"].to_numpy()
+    pairs = cKDTree(cut.obsm["spatial"]).query_pairs(0.75 * measured, output_type="ndarray")
+    twice = np.unique(pairs[donor[pairs[:, 0]] == donor[pairs[:, 1]]])
+    assert len(twice) < 0.08 * cut.n_obs
+
+
 def test_several_planes_come_as_numbered_cuts(stack: AnnData, model: IsoST) -> None:
     planes = [([0.0, 0.0, 90.0], [0.0, 0.0, 1.0]), ([100.0, 0.0, 90.0], [1.0, 0.0, 0.0])]
     found = isost.tl.section(stack, model=model, plane=planes)

@@ -18,6 +18,7 @@ _EVEN = (1.0, 4.0)
 _BALANCED = (2.0, 0.75)
 _ALIKE = (0.7, 1.75)
 _APART = (0.5, 2.5)  # width in units of the distance that points keep
+_ONCE = (0.7, 10.0)
 _IN_SHARE = 0.1  # strength that holds the number of points from each cloud
 _DRAWN_NEAR = 32  # points drawn among the neighbours that a point is weighed against
 _SPACED_BY = 12  # points drawn around a point that tell their spacing there
@@ -41,16 +42,16 @@ def balanced_sample(
 
     A systematic sample is improved by taking single points in or out as long as that lowers
 
-        F(s) = Σ_ij (s_i − w_i)(s_j − w_j) [K_even + K_apart + (K_balanced − K_alike) r_i · r_j](i, j),
+        F(s) = Σ_ij (s_i − w_i)(s_j − w_j) [K_even + K_apart + K_once + (K_balanced − K_alike) r_i · r_j](i, j),
 
     s_i 1 for a point drawn and 0 otherwise, w_i its weight, r_i what sets its values apart from the weighted mean
-    around it, K Gaussian kernels of the distance, without i = j in K_alike. Three of them have widths in units of the
-    local spacing. K_even makes the number of points drawn around every place the expected one, K_balanced their mean
-    values: together, spatially balanced sampling (Grafström & Tillé 2013, doi:10.1002/env.2194) as a discrepancy of
-    kernels. K_alike, of shorter range, lets neighbours be alike, as they are inside each of two point clouds that are
-    merged: drawn without regard to each other they would be strangers. K_apart keeps points from crowding where the two
-    clouds overlap. The number of points from each cloud is
-    that of the systematic sample.
+    around it, K Gaussian kernels of the distance, without i = j in K_alike and K_once. All but K_apart have widths in
+    units of the local spacing. K_even makes the number of points drawn around every place the expected one, K_balanced
+    their mean values: together, spatially balanced sampling (Grafström & Tillé 2013, doi:10.1002/env.2194) as a
+    discrepancy of kernels. K_alike, of shorter range, lets neighbours be alike, as they are inside each of two point
+    clouds that are merged: drawn without regard to each other they would be strangers. K_apart keeps points from
+    crowding where the two clouds overlap. Copies of one point have no part in K_alike; K_once is between them alone, so
+    that they are rarely drawn side by side. The number of points from each cloud is that of the systematic sample.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def balanced_sample(
     cloud
         Number of the cloud that each point comes from, (n,).
     original
-        Points with the same number are copies of one, (n,), and never count as alike neighbours.
+        Points with the same number are copies of one, (n,); each is one of its own when None.
 
     Returns
     -------
@@ -112,6 +113,7 @@ def _energy(
     strangers = original[rows] != original[columns]
     total = _kernel(relative, *_EVEN) + _kernel(squared / max(nearest, _TINY) ** 2, *_APART)
     total += likeness * (_kernel(relative, *_BALANCED) - strangers * _kernel(relative, *_ALIKE))
+    total += (~strangers & (rows != columns)) * _kernel(relative, *_ONCE)
     return sp.csr_array((total, columns, pairs.indptr), shape=pairs.shape)
 
 

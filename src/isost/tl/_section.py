@@ -19,6 +19,7 @@ from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
 from ._labels import label_columns
 from ._sampling import Sampler
+from ._standard_error import around, gene_variance, spread_around
 from ._threads import few_threads
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _cut(
         original=candidates.donor,
     )
     cells = candidates[rows]
-    mean, std = _expected(sections, model, cut, cells)
+    mean, std = _expected(stack.X, sections, model, cut, cells)
     sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     obs = label_columns(stack, sections, cells.donor, cells.place)
@@ -213,18 +214,21 @@ def _leading_components(sections: Sections, cells: _Cells) -> NDArray[np.float64
 
 
 def _expected(
-    sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
+    X: Any, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the expected expression at the cells' places, and its standard error."""
     stack = sections.stack
     expectation = sections.expectation(model)
     places = stack.normalization.encode(cells.place, dims=SPACE)
-    mean = np.empty((len(places), model.loadings.shape[1]))
+    mean = np.empty((len(places), len(model.genes)), np.float32)
     variance = np.empty_like(mean)
     for target in np.unique(cells.target):
         rows = cells.target == target
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
-        mean[rows], variance[rows] = expectation(*locate(stack.depths, depth), places[rows, :2])
-    expected = decode(mean.astype(np.float32), model.loadings, stack.gene_mean, stack.gene_scale)
-    squared = decode(variance, model.loadings**2, np.zeros_like(stack.gene_mean), stack.gene_scale**2)
-    return expected, np.sqrt(squared)
+        gap, fraction = locate(stack.depths, depth)
+        expected = expectation(gap, fraction, places[rows, :2])
+        spread = spread_around(X, *around(sections, (gap, gap + 1), fraction, places[rows, :2]))
+        sampling, between = gene_variance(expected, spread, model.loadings, stack.gene_scale)
+        mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
+        variance[rows] = sampling + model.settings.gap_variance * between
+    return mean, np.sqrt(variance)

@@ -13,6 +13,7 @@ import isost
 from isost.generation import locate
 from isost.metrics import energy_distance
 from isost.model import IsoST
+from isost.tl import _section
 from isost.tl._inputs import Sections
 from isost.tl._standard_error import around, gene_variance, spread_around
 from isost.volume import decode
@@ -360,3 +361,11 @@ def test_what_was_cut_is_written_down(stack: AnnData, model: IsoST, z: NDArray[n
     np.testing.assert_array_equal(
         isost.io.read(tmp_path / "cut.h5ad").uns["isost"]["params"]["normal"], params["normal"]
     )
+
+
+def test_standard_errors_of_many_genes_are_made_in_parts(
+    stack: AnnData, model: IsoST, middle: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_section, "_MOST_NUMBERS", 7 * middle.n_obs)
+    parts = isost.tl.section(stack, model=model, z=float(middle.obsm["spatial"][0, 2]))
+    np.testing.assert_allclose(parts.layers["std"], middle.layers["std"], rtol=1e-5)

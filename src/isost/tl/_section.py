@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["section"]
 
 _ROUNDING = 1e-9  # of the stack's depth: a cell this near to a measured section lies in it
+_MOST_NUMBERS = 2**24  # of cells times genes at a time: bounds memory
 _BALANCED_COMPS = 10  # of the sampled expression, which the cells drawn around any place must represent
 
 
@@ -223,12 +224,15 @@ def _expected(
     mean = np.empty((len(places), len(model.genes)), np.float32)
     variance = np.empty_like(mean)
     for target in np.unique(cells.target):
-        rows = cells.target == target
+        rows = np.flatnonzero(cells.target == target)
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
         gap, fraction = locate(stack.depths, depth)
         expected = expectation(gap, fraction, places[rows, :2])
-        spread = spread_around(X, *around(sections, (gap, gap + 1), fraction, places[rows, :2]))
-        sampling, between = gene_variance(expected, spread, model.loadings, stack.gene_scale)
         mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
-        variance[rows] = sampling + model.settings.gap_variance * between
+        near = around(sections, (gap, gap + 1), fraction, places[rows, :2])
+        n_genes = max(1, _MOST_NUMBERS // len(near[0]))
+        for genes in (slice(first, first + n_genes) for first in range(0, len(model.genes), n_genes)):
+            spread = spread_around(X[:, genes], *near)
+            sampling, between = gene_variance(expected, spread, model.loadings[genes], stack.gene_scale[genes])
+            variance[rows, genes] = sampling + model.settings.gap_variance * between
     return mean, np.sqrt(variance)

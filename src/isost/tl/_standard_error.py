@@ -49,10 +49,12 @@ def spread_around(X: Any, rows: NDArray[np.intp], weights: NDArray[np.float64]) 
     rows, weights
         What `around` found.
     """
+    cells, columns = np.unique(rows, return_inverse=True)
     starts = np.arange(0, rows.size + 1, rows.shape[1])
-    average = sp.csr_array((weights.ravel(), rows.ravel(), starts), shape=(len(rows), X.shape[0]))
-    squares = X.multiply(X) if sp.issparse(X) else np.square(X, dtype=np.float64)
-    mean, mean_square = (_dense(average @ values) for values in (X, squares))
+    average = sp.csr_array((weights.ravel(), columns.ravel(), starts), shape=(len(rows), len(cells)))
+    near = X[cells]
+    squares = near.multiply(near) if sp.issparse(near) else np.square(near, dtype=np.float64)
+    mean, mean_square = (_dense(average @ values) for values in (near, squares))
     # of a weighted sample, unbiased
     spread = np.maximum(mean_square - mean**2, 0) / (1 - (weights**2).sum(1, keepdims=True))
     drawn: NDArray[np.float64] = (spread + _SHRUNK_BY * spread.mean(0)) / (1 + _SHRUNK_BY)

@@ -56,6 +56,9 @@ class ModelSettings:
         Whether only those of them with like surroundings count.
     expression_shift
         How far a cell's expression follows its surroundings, β in [0, 1].
+    gap_variance
+        Variance that arises between two sections, as a factor of what their difference suggests; see
+        `isost.generation.Expectation`.
     seed
         Seed that the model was fitted with.
     """
@@ -73,6 +76,7 @@ class ModelSettings:
     n_cells: int = 30
     adaptive: bool = False
     expression_shift: float = 0.0
+    gap_variance: float = 1.0
     seed: int = 0
 
     def drift(self) -> Drift:

@@ -51,9 +51,12 @@ def test_at_a_section_it_is_that_section_smoothed(
     section: int,
 ) -> None:
     own = LocalLinear(positions[section], expression[section], n_cells=N_CELLS)(query)
-    mean, variance = expectation(gap, fraction, query)
-    np.testing.assert_array_equal(mean, own.mean)
-    np.testing.assert_allclose(variance, own.leverage[:, None] * VARIANCE)
+    found = expectation(gap, fraction, query)
+    np.testing.assert_array_equal(found.mean, own.mean)
+    np.testing.assert_allclose(found.variance, own.leverage[:, None] * VARIANCE)
+    np.testing.assert_array_equal(found.leverage, own.leverage)
+    assert not found.apart.any()
+    assert found.bridge == 0
 
 
 def test_the_mean_is_linear_in_the_fraction(expectation: Expectation, query: NDArray[np.float64]) -> None:
@@ -153,6 +156,30 @@ def test_the_variance_covers_the_truth_of_a_smooth_field_with_noise() -> None:
         positions = [rng.random((300, 2)) for _ in range(2)]
         expression = [p @ truth + 0.5 * rng.normal(size=(len(p), 1)) for p in positions]
         variance = cell_variance(positions, expression, n_cells=30)
-        mean, spread = Expectation(positions, expression, n_cells=30, cell_variance=variance)(0, 0.5, query)
-        scaled.append((mean - query @ truth) / np.sqrt(spread))
+        found = Expectation(positions, expression, n_cells=30, cell_variance=variance)(0, 0.5, query)
+        scaled.append((found.mean - query @ truth) / np.sqrt(found.variance))
     assert 0.6 < np.std(scaled) < 1.2
+
+
+def test_the_gap_variance_scales_what_may_happen_between(
+    positions: list[Any], expression: list[Any], query: NDArray[np.float64]
+) -> None:
+    plain, none, twice = (
+        Expectation(positions, expression, n_cells=N_CELLS, cell_variance=VARIANCE, gap_variance=factor)(0, 0.3, query)
+        for factor in (1.0, 0.0, 2.0)
+    )
+    np.testing.assert_allclose(none.variance, none.leverage[:, None] * VARIANCE)
+    np.testing.assert_allclose(twice.variance - none.variance, 2 * (plain.variance - none.variance))
+
+
+def test_parts_of_an_estimate_between_sections(
+    positions: list[Any], expression: list[Any], query: NDArray[np.float64]
+) -> None:
+    lower, upper = (LocalLinear(positions[k], expression[k], n_cells=N_CELLS, adaptive=True)(query) for k in (1, 2))
+    between = Expectation(positions, expression, n_cells=N_CELLS, adaptive=True, cell_variance=VARIANCE)
+    found = between(1, 0.25, query)
+    np.testing.assert_allclose(found.mean, 0.75 * lower.mean + 0.25 * upper.mean)
+    np.testing.assert_allclose(found.leverage, 0.75**2 * lower.leverage + 0.25**2 * upper.leverage)
+    np.testing.assert_allclose(found.apart, lower.mean - upper.mean)
+    np.testing.assert_allclose(found.apart_leverage, lower.leverage + upper.leverage)
+    assert found.bridge == 0.25 * 0.75

@@ -13,7 +13,9 @@ import isost
 from isost.generation import locate
 from isost.metrics import energy_distance
 from isost.model import IsoST
+from isost.tl import _section
 from isost.tl._inputs import Sections
+from isost.tl._standard_error import around, gene_variance, spread_around
 from isost.volume import decode
 
 if TYPE_CHECKING:
@@ -143,10 +145,10 @@ def test_mean_is_that_of_the_volume_at_the_same_place(
     expected = sections.expectation(model)(gap, t, state[:, :2])
     decoded = decode(expected.mean.astype(np.float32), model.loadings, view.gene_mean, view.gene_scale)
     np.testing.assert_allclose(middle.layers["mean"], decoded, atol=1e-6)
-    # the standard error of independent components, gene by gene
-    squared = model.loadings**2
-    slow = [np.sqrt((expected.variance * squared[g]).sum(1)) * view.gene_scale[g] for g in range(stack.n_vars)]
-    np.testing.assert_allclose(middle.layers["std"], np.column_stack(slow), rtol=1e-4)
+    spread = spread_around(stack.X, *around(sections, (gap, gap + 1), t, state[:, :2]))
+    sampling, between = gene_variance(expected, spread, model.loadings, view.gene_scale)
+    variance = sampling + model.settings.gap_variance * between
+    np.testing.assert_allclose(middle.layers["std"], np.sqrt(variance), rtol=1e-4, atol=1e-7)
     assert middle.layers["mean"].dtype == middle.layers["std"].dtype == np.float32
     # and the volume's own numbers, at its voxels beside the cells
     volume = isost.tl.reconstruct(stack, model=model, voxel_size=6.0)
@@ -370,3 +372,11 @@ def test_what_was_cut_is_written_down(stack: AnnData, model: IsoST, z: NDArray[n
     np.testing.assert_array_equal(
         isost.io.read(tmp_path / "cut.h5ad").uns["isost"]["params"]["normal"], params["normal"]
     )
+
+
+def test_standard_errors_of_many_genes_are_made_in_parts(
+    stack: AnnData, model: IsoST, middle: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_section, "_MOST_NUMBERS", 7 * middle.n_obs)
+    parts = isost.tl.section(stack, model=model, z=float(middle.obsm["spatial"][0, 2]))
+    np.testing.assert_allclose(parts.layers["std"], middle.layers["std"], rtol=1e-5)

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,28 +13,49 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from isost.field import Estimate
-
 __all__ = ["Expectation", "Expected", "cell_variance"]
 
 _PROBES = 1000  # cells of a section at which variances are measured
 _FIELDS_KEPT = 4  # sections whose search trees are held at a time
 
 
-class Expected(NamedTuple):
-    """Expected components and the variance of that estimate, both (n, C)."""
+@dataclass(frozen=True)
+class Expected:
+    """Expected components at some places, and how firmly they stand.
+
+    Attributes
+    ----------
+    mean
+        Expected components (n, C).
+    variance
+        Variance of that estimate (n, C).
+    leverage
+        Sampling variance of the estimate in units of the variance of one cell (n,).
+    apart
+        Difference of the two sections' estimates (n, C); zero at a section.
+    apart_leverage
+        Sampling variance of that difference in units of the variance of one cell (n,).
+    bridge
+        t (1 − t) at fraction t of the gap: variance between the sections in units of their squared difference.
+    """
 
     mean: NDArray[np.float64]
     variance: NDArray[np.float64]
+    leverage: NDArray[np.float64]
+    apart: NDArray[np.float64]
+    apart_leverage: NDArray[np.float64]
+    bridge: float
 
 
 class Expectation:
     """Expected expression at any place between the sections.
 
     m(x, t) = (1 − t) m_k(x) + t m_{k+1}(x) at fraction t of gap k, m_k the local linear regression of section k. Its
-    variance has two parts: the sampling variance of both regressions, and what may happen between the sections, a
-    Brownian bridge: t (1 − t) δ², δ² the squared difference of the two sections in excess of their sampling variance,
-    half that of the place, half the mean over the gap. It vanishes at the sections and is largest in mid-gap.
+    variance has two parts: the sampling variance of both regressions, and what may happen between the sections,
+    c t (1 − t) δ², δ² the squared difference of the two sections in excess of their sampling variance, half that of the
+    place, half the mean over the gap. It vanishes at the sections and is largest in mid-gap. For expression that does a
+    random walk along depth, c = 1 (a Brownian bridge); it is more where sections differ at random from one to the next,
+    and less where change is steady, so c is measured on sections left out, see `gap_variance`.
 
     Parameters
     ----------
@@ -45,6 +67,8 @@ class Expectation:
         Cells that the regression smooths over, and whether only those with like surroundings count.
     cell_variance
         Variance of a cell's components about their expectation (C,).
+    gap_variance
+        The factor c.
     """
 
     def __init__(
@@ -55,8 +79,10 @@ class Expectation:
         n_cells: int,
         adaptive: bool = False,
         cell_variance: NDArray[np.floating],
+        gap_variance: float = 1.0,
     ) -> None:
         self._positions = positions
+        self._gap_variance = gap_variance
         self._variance = np.asarray(cell_variance, dtype=np.float64)
         self._field = lru_cache(_FIELDS_KEPT)(
             lambda k: LocalLinear(positions[k], components[k], n_cells=n_cells, adaptive=adaptive),
@@ -65,25 +91,38 @@ class Expectation:
 
     def __call__(self, gap: int, fraction: float, query: NDArray[np.floating]) -> Expected:
         """Estimate the expected components at the places `query` (n, 2), state units, at a fraction of a gap."""
-        if fraction in (0.0, 1.0):
-            own = self._field(gap + int(fraction))(query)
-            return Expected(own.mean, own.leverage[:, None] * self._variance)
-        lower, upper = self._field(gap)(query), self._field(gap + 1)(query)
         t = fraction
-        sampling = ((1 - t) ** 2 * lower.leverage + t**2 * upper.leverage)[:, None] * self._variance
-        difference = (self._difference(lower, upper).clip(min=0) + self._mean_difference(gap)) / 2
-        return Expected((1 - t) * lower.mean + t * upper.mean, sampling + t * (1 - t) * difference)
+        if t in (0.0, 1.0):
+            own = self._field(gap + int(t))(query)
+            nothing = np.zeros_like(own.mean)
+            return Expected(
+                own.mean, own.leverage[:, None] * self._variance, own.leverage, nothing, np.zeros(len(nothing)), 0.0
+            )
+        lower, upper = self._field(gap)(query), self._field(gap + 1)(query)
+        leverage = (1 - t) ** 2 * lower.leverage + t**2 * upper.leverage
+        apart, apart_leverage = lower.mean - upper.mean, lower.leverage + upper.leverage
+        difference = (self._beyond_sampling(apart, apart_leverage).clip(min=0) + self._mean_difference(gap)) / 2
+        bridge = t * (1 - t)
+        return Expected(
+            mean=(1 - t) * lower.mean + t * upper.mean,
+            variance=leverage[:, None] * self._variance + self._gap_variance * bridge * difference,
+            leverage=leverage,
+            apart=apart,
+            apart_leverage=apart_leverage,
+            bridge=bridge,
+        )
 
-    def _difference(self, lower: Estimate, upper: Estimate) -> NDArray[np.float64]:
-        """Squared difference of two sections beyond their sampling variance: unbiased, so it may be negative."""
-        noise = (lower.leverage + upper.leverage)[:, None] * self._variance
-        squared: NDArray[np.float64] = (lower.mean - upper.mean) ** 2 - noise
+    def _beyond_sampling(self, apart: NDArray[np.float64], apart_leverage: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Squared difference of two sections beyond its sampling variance: unbiased, so it may be negative."""
+        squared: NDArray[np.float64] = apart**2 - apart_leverage[:, None] * self._variance
         return squared
 
     def _measure_difference(self, gap: int) -> NDArray[np.float64]:
         cells = self._positions[gap]
         probes = cells[:: max(1, len(cells) // _PROBES)]
-        mean: NDArray[np.float64] = self._difference(self._field(gap)(probes), self._field(gap + 1)(probes)).mean(0)
+        lower, upper = self._field(gap)(probes), self._field(gap + 1)(probes)
+        squared = self._beyond_sampling(lower.mean - upper.mean, lower.leverage + upper.leverage)
+        mean: NDArray[np.float64] = squared.mean(0)
         return mean.clip(min=0)
 
 

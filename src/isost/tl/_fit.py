@@ -27,6 +27,7 @@ from isost.training import (
     section_paths,
 )
 
+from ._calibration import choose_gap_variance
 from ._fit_checks import check_objective, check_settings
 from ._fit_choices import choose_loadings, choose_shift, choose_smoothing
 from ._inputs import Sections, as_device, warn_many_steps
@@ -195,7 +196,7 @@ def fit(
             )
         settings = dataclasses.replace(settings, n_cells=n_cells, adaptive=adaptive, expression_shift=expression_shift)
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
-        model = _fresh_model(settings, stack, sections, loadings, as_device(device))
+        model = _fresh_model(settings, stack, sections, loadings, random, as_device(device))
         task: Objective
         if objective == "bridge":
             task = _bridge(model, sections, batch_size=batch_size)
@@ -231,6 +232,7 @@ def _fresh_model(
     stack: AnnData,
     sections: Sections,
     loadings: NDArray[np.float32],
+    random: np.random.Generator,
     device: torch.device,
 ) -> IsoST:
     with torch.random.fork_rng(devices=[]):
@@ -239,6 +241,10 @@ def _fresh_model(
         backward = settings.drift() if settings.dual else None
     components = sections.components(loadings)
     sums = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
+    smoothing: dict[str, Any] = {"n_cells": settings.n_cells, "adaptive": settings.adaptive}
+    own = cell_variance(sections.positions, components, **smoothing)
+    gap_variance = choose_gap_variance(stack, sections, loadings, random, cell_variance=own, **smoothing)
+    settings = dataclasses.replace(settings, gap_variance=gap_variance)
     return IsoST(
         settings,
         forward.to(device),
@@ -247,9 +253,7 @@ def _fresh_model(
         genes=list(stack.var_names),
         loadings=loadings,
         component_variance=sums[1] - sums[0] ** 2,
-        cell_variance=cell_variance(
-            sections.positions, components, n_cells=settings.n_cells, adaptive=settings.adaptive
-        ),
+        cell_variance=own,
     )
 
 

@@ -88,6 +88,7 @@ class Sections:
             n_cells=model.settings.n_cells,
             adaptive=model.settings.adaptive,
             cell_variance=model.cell_variance,
+            gap_variance=model.settings.gap_variance,
         )
 
 

@@ -18,6 +18,7 @@ from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
 from ._labels import label_colors, label_columns
 from ._sampling import Sampler
+from ._standard_error import around, gene_variance, spread_around
 from ._surroundings import Surroundings
 from ._threads import few_threads
 from ._values import CarriedValues
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["section"]
 
 _ROUNDING = 1e-9  # of the stack's depth: a cell this near to a measured section lies in it
+_MOST_NUMBERS = 2**24  # of cells times genes at a time: bounds memory
 _BALANCED_COMPS = 10  # of the sampled expression, which the cells drawn around any place must represent
 
 
@@ -179,11 +181,12 @@ def _cut(
         original=candidates.donor,
     )
     cells = candidates[rows]
-    mean, std = _expected(sections, model, cut, cells)
+    mean, std = _expected(stack.X, sections, model, cut, cells)
     sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
-    around = Surroundings(sections)(cells.place)
-    labels, numbers = label_columns(stack, around, cells.donor), values.columns(around, cells.donor)
+    surroundings = Surroundings(sections)(cells.place)
+    labels = label_columns(stack, surroundings, cells.donor)
+    numbers = values.columns(surroundings, cells.donor)
     obs = pd.concat([labels, numbers], axis=1)
     obs[keys.MEASURED] = distance <= _ROUNDING * np.ptp(sections.stack.z)
     obs[keys.SOURCE_SECTION] = pd.Categorical(
@@ -198,7 +201,7 @@ def _cut(
         sampled,
         obs=obs,
         var=stack.var.copy(),
-        obsm=obsm | values.arrays(around, cells.donor),
+        obsm=obsm | values.arrays(surroundings, cells.donor),
         layers={keys.MEAN: mean, keys.STD: std},
         uns=label_colors(stack),
     )
@@ -240,18 +243,24 @@ def _leading_components(sections: Sections, cells: _Cells) -> NDArray[np.float64
 
 
 def _expected(
-    sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
+    X: Any, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the expected expression at the cells' places, and its standard error."""
     stack = sections.stack
     expectation = sections.expectation(model)
     places = stack.normalization.encode(cells.place, dims=SPACE)
-    mean = np.empty((len(places), model.loadings.shape[1]))
+    mean = np.empty((len(places), len(model.genes)), np.float32)
     variance = np.empty_like(mean)
     for target in np.unique(cells.target):
-        rows = cells.target == target
+        rows = np.flatnonzero(cells.target == target)
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
-        mean[rows], variance[rows] = expectation(*locate(stack.depths, depth), places[rows, :2])
-    expected = decode(mean.astype(np.float32), model.loadings, stack.gene_mean, stack.gene_scale)
-    squared = decode(variance, model.loadings**2, np.zeros_like(stack.gene_mean), stack.gene_scale**2)
-    return expected, np.sqrt(squared)
+        gap, fraction = locate(stack.depths, depth)
+        expected = expectation(gap, fraction, places[rows, :2])
+        mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
+        near = around(sections, (gap, gap + 1), fraction, places[rows, :2])
+        n_genes = max(1, _MOST_NUMBERS // len(near[0]))
+        for genes in (slice(first, first + n_genes) for first in range(0, len(model.genes), n_genes)):
+            spread = spread_around(X[:, genes], *near)
+            sampling, between = gene_variance(expected, spread, model.loadings[genes], stack.gene_scale[genes])
+            variance[rows, genes] = sampling + model.settings.gap_variance * between
+    return mean, np.sqrt(variance)

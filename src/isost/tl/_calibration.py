@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from isost.field import systematic_sample
+from isost.generation import Expectation
+from isost.volume import decode
+
+from ._standard_error import around, gene_variance, spread_around
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from ._inputs import Sections
+
+__all__ = ["choose_gap_variance"]
+
+_NOMINAL, _HALF_WIDTH = 0.9, 1.645  # share of a normal distribution within so many standard deviations
+_WITHOUT_EVIDENCE = 1.0  # two sections: none can be left out
+_RANGE = (0.05, 50.0)
+_MOST_SECTIONS = 8  # left out in turn, evenly spread over the stack
+_N_GENES = 30  # those whose pattern is clearest
+_CELLS_A_BIN, _FEWEST_MEASURED, _FEWEST_DRAWN = 8, 4, 3
+
+
+class _Bins(NamedTuple):
+    """What was found and expected in bins of a section left out, each (bins, genes)."""
+
+    error: NDArray[np.float64]  # of the mean, absolute
+    sampling: NDArray[np.float64]  # variance of the estimate
+    between: NDArray[np.float64]
+    cells: NDArray[np.float64]  # variance of the mean of the bin's cells
+
+
+def choose_gap_variance(
+    stack: AnnData, sections: Sections, loadings: NDArray[np.floating], random: np.random.Generator, **estimate: Any
+) -> float:
+    """Choose how much may happen between two sections, by intervals for sections that were left out.
+
+    Inner sections are left out in turn, and the mean expression of small groups of neighbouring cells is predicted from
+    the two sections around: mean ± 1.645 √(σ² + s²/n), σ² the variance of the expectation and s² that of the n cells
+    drawn there. The factor is taken with which 90 % of these intervals hold what was measured.
+
+    Parameters
+    ----------
+    stack, sections
+        The stack and its arrays.
+    loadings
+        Components that the expectation is estimated in (genes, C).
+    random
+        Draws the cells.
+    **estimate
+        ``n_cells``, ``adaptive`` and ``cell_variance`` of `isost.generation.Expectation`.
+
+    Returns
+    -------
+    The factor, between 0.05 and 50; 1 when there are only two sections, as none can be left out.
+    """
+    inner = np.arange(1, len(sections.positions) - 1)
+    if not len(inner):
+        return _WITHOUT_EVIDENCE
+    components = sections.components(loadings)
+    genes = _clearest(loadings, np.concatenate(list(components)), estimate["cell_variance"])
+    chosen = inner[np.unique(np.linspace(0, len(inner) - 1, min(_MOST_SECTIONS, len(inner))).round().astype(int))]
+    parts = [_left_out(stack, sections, loadings, components, int(k), genes, random, estimate) for k in chosen]
+    bins = _Bins(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    if not len(bins.error):
+        return _WITHOUT_EVIDENCE
+
+    def covered(factor: float) -> float:
+        half_width = _HALF_WIDTH * np.sqrt(bins.sampling + factor * bins.between + bins.cells)
+        return float((bins.error <= half_width).mean())
+
+    low, high = np.log(_RANGE)
+    for _ in range(30):  # bisection: the share covered can only grow with the factor
+        middle = (low + high) / 2
+        low, high = (middle, high) if covered(np.exp(middle)) < _NOMINAL else (low, middle)
+    return float(np.exp((low + high) / 2).round(4))
+
+
+def _clearest(
+    loadings: NDArray[np.floating], components: NDArray[np.floating], cell_variance: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Genes with the largest share of their variance in what cells share with their surroundings."""
+    shared = np.maximum(components.var(axis=0) - cell_variance, 0)
+    return np.argsort(-(np.asarray(loadings, np.float64) ** 2 @ shared), kind="stable")[:_N_GENES]
+
+
+def _left_out(
+    stack: AnnData,
+    sections: Sections,
+    loadings: NDArray[np.floating],
+    components: Any,
+    k: int,
+    genes: NDArray[np.intp],
+    random: np.random.Generator,
+    estimate: dict[str, Any],
+) -> _Bins:
+    """Predict section k from the two around it."""
+    view, ends = sections.stack, (k - 1, k + 1)
+    t = float((view.depths[k] - view.depths[k - 1]) / (view.depths[k + 1] - view.depths[k - 1]))
+    places = np.concatenate([sections.positions[i] for i in ends])
+    weights = np.repeat([1 - t, t], [len(sections.positions[i]) for i in ends])
+    drawn = systematic_sample(places, weights, generator=random)
+    donors = np.concatenate([np.arange(view.offsets[i], view.offsets[i] + view.sizes[i]) for i in ends])[drawn]
+    expected = Expectation([sections.positions[i] for i in ends], [components[i] for i in ends], **estimate)(
+        0, t, places[drawn]
+    )
+    X = stack.X[:, genes]
+    scale, own = view.gene_scale[genes], loadings[genes]
+    mean = decode(expected.mean, own, view.gene_mean[genes], scale)
+    spread = spread_around(X, *around(sections, ends, t, places[drawn]))
+    sampling, between = gene_variance(expected, spread, own, scale)
+    here, there, number = _shared_bins(sections.positions[k], places[drawn])
+    measured, cells = _dense(X[view.section(k)]), _dense(X[donors])
+    n_drawn = np.asarray(there.sum(1)).ravel()[:, None]
+    spread = np.maximum(_mean_in(there, cells**2) - _mean_in(there, cells) ** 2, 0) * n_drawn / (n_drawn - 1)
+    return _Bins(
+        error=np.abs(_mean_in(there, mean) - _mean_in(here, measured)),
+        sampling=_mean_in(there, sampling),
+        between=_mean_in(there, between),
+        cells=spread / number[:, None],
+    )
+
+
+def _shared_bins(
+    measured: NDArray[np.float64], drawn: NDArray[np.float64]
+) -> tuple[sp.csr_array, sp.csr_array, NDArray[np.float64]]:
+    """Which measured and which drawn cells lie in each bin that has enough of both, and how many measured ones."""
+    low, high = measured.min(0), measured.max(0)
+    side = max(float(np.sqrt(np.prod(high - low) * _CELLS_A_BIN / len(measured))), np.finfo(np.float64).tiny)
+    index = np.floor((np.concatenate([measured, drawn]) - low) / side).astype(np.int64)
+    bins = np.unique(index, axis=0, return_inverse=True)[1].ravel()
+    members = [
+        sp.csr_array((np.ones(len(own)), (own, np.arange(len(own)))), shape=(bins.max() + 1, len(own)))
+        for own in (bins[: len(measured)], bins[len(measured) :])
+    ]
+    number, n_drawn = (np.asarray(which.sum(1)).ravel() for which in members)
+    enough = (number >= _FEWEST_MEASURED) & (n_drawn >= _FEWEST_DRAWN)
+    return members[0][enough], members[1][enough], number[enough]
+
+
+def _mean_in(members: sp.csr_array, values: NDArray[np.floating]) -> NDArray[np.float64]:
+    number = np.asarray(members.sum(1)).ravel()
+    mean: NDArray[np.float64] = (members @ np.asarray(values, np.float64)) / number[:, None]
+    return mean
+
+
+def _dense(values: Any) -> NDArray[np.float64]:
+    return np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)

@@ -15,7 +15,8 @@ from isost.metrics import energy_distance
 from isost.model import IsoST
 from isost.tl import _section
 from isost.tl._inputs import Sections
-from isost.tl._standard_error import around, gene_variance, spread_around
+from isost.tl._standard_error import gene_variance, spread_around
+from isost.tl._surroundings import Surroundings
 from isost.volume import decode
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def test_mean_is_that_of_the_volume_at_the_same_place(
     expected = sections.expectation(model)(gap, t, state[:, :2])
     decoded = decode(expected.mean.astype(np.float32), model.loadings, view.gene_mean, view.gene_scale)
     np.testing.assert_allclose(middle.layers["mean"], decoded, atol=1e-6)
-    spread = spread_around(stack.X, *around(sections, (gap, gap + 1), t, state[:, :2]))
+    spread = spread_around(stack.X, Surroundings(sections)(places))
     sampling, between = gene_variance(expected, spread, model.loadings, view.gene_scale)
     variance = sampling + model.settings.gap_variance * between
     np.testing.assert_allclose(middle.layers["std"], np.sqrt(variance), rtol=1e-4, atol=1e-7)

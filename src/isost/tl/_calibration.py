@@ -9,7 +9,8 @@ from isost.field import systematic_sample
 from isost.generation import Expectation
 from isost.volume import decode
 
-from ._standard_error import around, gene_variance, spread_around
+from ._standard_error import gene_variance, spread_around
+from ._surroundings import Surroundings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -113,7 +114,8 @@ def _left_out(
     X = stack.X[:, genes]
     scale, own = view.gene_scale[genes], loadings[genes]
     mean = decode(expected.mean, own, view.gene_mean[genes], scale)
-    spread = spread_around(X, *around(sections, ends, t, places[drawn]))
+    shares = (np.full(len(drawn), share) for share in (1 - t, t))
+    spread = spread_around(X, Surroundings(sections).between(ends, places[drawn], *shares))
     sampling, between = gene_variance(expected, spread, own, scale)
     here, there, number = _shared_bins(sections.positions[k], places[drawn])
     measured, cells = _dense(X[view.section(k)]), _dense(X[donors])

@@ -18,7 +18,7 @@ from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
 from ._labels import label_colors, label_columns
 from ._sampling import Sampler
-from ._standard_error import around, gene_variance, spread_around
+from ._standard_error import gene_variance, spread_around
 from ._surroundings import Surroundings
 from ._threads import few_threads
 from ._values import CarriedValues
@@ -26,6 +26,7 @@ from ._values import CarriedValues
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import scipy.sparse as sp
     from numpy.typing import ArrayLike, NDArray
 
     from isost.model import IsoST
@@ -181,10 +182,10 @@ def _cut(
         original=candidates.donor,
     )
     cells = candidates[rows]
-    mean, std = _expected(stack.X, sections, model, cut, cells)
     sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     surroundings = Surroundings(sections)(cells.place)
+    mean, std = _expected(stack.X, sections, model, cut, cells, surroundings)
     labels = label_columns(stack, surroundings, cells.donor)
     numbers = values.columns(surroundings, cells.donor)
     obs = pd.concat([labels, numbers], axis=1)
@@ -243,7 +244,12 @@ def _leading_components(sections: Sections, cells: _Cells) -> NDArray[np.float64
 
 
 def _expected(
-    X: Any, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, cells: _Cells
+    X: Any,
+    sections: Sections,
+    model: IsoST,
+    cut: DepthCut | PlaneCut,
+    cells: _Cells,
+    surroundings: sp.csr_array,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the expected expression at the cells' places, and its standard error."""
     stack = sections.stack
@@ -254,13 +260,12 @@ def _expected(
     for target in np.unique(cells.target):
         rows = np.flatnonzero(cells.target == target)
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
-        gap, fraction = locate(stack.depths, depth)
-        expected = expectation(gap, fraction, places[rows, :2])
+        expected = expectation(*locate(stack.depths, depth), places[rows, :2])
         mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
-        near = around(sections, (gap, gap + 1), fraction, places[rows, :2])
-        n_genes = max(1, _MOST_NUMBERS // len(near[0]))
+        near = surroundings[rows]
+        n_genes = max(1, _MOST_NUMBERS // len(rows))
         for genes in (slice(first, first + n_genes) for first in range(0, len(model.genes), n_genes)):
-            spread = spread_around(X[:, genes], *near)
+            spread = spread_around(X[:, genes], near)
             sampling, between = gene_variance(expected, spread, model.loadings[genes], stack.gene_scale[genes])
             variance[rows, genes] = sampling + model.settings.gap_variance * between
     return mean, np.sqrt(variance)

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.spatial import cKDTree
 
 from isost.volume import decode
 
@@ -13,50 +12,29 @@ if TYPE_CHECKING:
 
     from isost.generation import Expected
 
-    from ._inputs import Sections
 
-__all__ = ["around", "gene_variance", "spread_around"]
+__all__ = ["gene_variance", "spread_around"]
 
-_N_AROUND = 20  # measured cells around a place, in each section
 _SHRUNK_BY = 0.1  # weight of the mean over all places in the variance of cells around one
 
 
-def around(
-    sections: Sections, ends: tuple[int, int], fraction: float, places: NDArray[np.floating]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows of the stack of the measured cells nearest to places (n, 2), state units, and their weights, both (n, k).
-
-    Cells of the lower section share the weight 1 − `fraction`, those of the upper one `fraction`; at a section its own
-    cells are all there are.
-    """
-    rows, weights = [], []
-    for section, share in zip(ends, (1 - fraction, fraction), strict=True):
-        if share > 0:
-            positions = sections.positions[section]
-            nearest = cKDTree(positions).query(places, np.arange(1, min(_N_AROUND, len(positions)) + 1))[1]
-            rows.append(sections.stack.offsets[section] + nearest)
-            weights.append(np.full(nearest.shape, share / nearest.shape[1]))
-    return np.concatenate(rows, axis=1), np.concatenate(weights, axis=1)
-
-
-def spread_around(X: Any, rows: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def spread_around(X: Any, weights: sp.csr_array) -> NDArray[np.float64]:
     """Variance of each gene among the cells around each place, (n, genes), drawn a little towards its mean over places.
 
     Parameters
     ----------
     X
         Expression of the stack (cells, genes), dense or sparse.
-    rows, weights
-        What `around` found.
+    weights
+        Weights of the cells around each place (n, cells), see `Surroundings`.
     """
-    cells, columns = np.unique(rows, return_inverse=True)
-    starts = np.arange(0, rows.size + 1, rows.shape[1])
-    average = sp.csr_array((weights.ravel(), columns.ravel(), starts), shape=(len(rows), len(cells)))
-    near = X[cells]
+    cells = np.unique(weights.indices)
+    near, average = X[cells], weights[:, cells]
     squares = near.multiply(near) if sp.issparse(near) else np.square(near, dtype=np.float64)
     mean, mean_square = (_dense(average @ values) for values in (near, squares))
     # of a weighted sample, unbiased
-    spread = np.maximum(mean_square - mean**2, 0) / (1 - (weights**2).sum(1, keepdims=True))
+    effective = 1 - np.asarray(average.power(2).sum(axis=1)).reshape(-1, 1)
+    spread = np.maximum(mean_square - mean**2, 0) / np.maximum(effective, np.finfo(np.float64).tiny)
     drawn: NDArray[np.float64] = (spread + _SHRUNK_BY * spread.mean(0)) / (1 + _SHRUNK_BY)
     return drawn
 

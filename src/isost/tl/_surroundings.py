@@ -54,17 +54,28 @@ class Surroundings:
         located = [locate(stack.depths, depth) for depth in depths]
         gap = np.array([found.gap for found in located], dtype=np.intp)[which]
         fraction = np.array([found.fraction for found in located])[which]
-        rows, columns, weights = [], [], []
+        weights = sp.csr_array((len(place), int(stack.offsets[-1])))
         for k in np.unique(gap):
-            for section, share in ((k, 1 - fraction), (k + 1, fraction)):
-                here = np.flatnonzero((gap == k) & (share > 0))
-                n = min(_CELLS, int(stack.sizes[section]))
-                nearest = self._tree(section).query(state[here, :2], np.arange(1, n + 1))[1]
-                rows.append(np.repeat(here, n))
-                columns.append(stack.offsets[section] + nearest.ravel())
-                weights.append(np.repeat(share[here] / n, n))
-        shape = (len(place), int(stack.offsets[-1]))
-        if not rows:
-            return sp.csr_array(shape)
+            share = np.where(gap == k, 1.0, 0.0)
+            weights += self.between((k, k + 1), state[:, :2], share * (1 - fraction), share * fraction)
+        return weights
+
+    def between(
+        self,
+        ends: tuple[int, int],
+        place: NDArray[np.floating],
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+    ) -> sp.csr_array:
+        """Weights of two sections' cells around places (n, 2), state units, that share `lower` and `upper` of each."""
+        stack = self._sections.stack
+        rows, columns, weights = [], [], []
+        for section, share in zip(ends, (lower, upper), strict=True):
+            here = np.flatnonzero(share > 0)
+            n = min(_CELLS, int(stack.sizes[section]))
+            nearest = self._tree(section).query(place[here], np.arange(1, n + 1))[1]
+            rows.append(np.repeat(here, n))
+            columns.append(stack.offsets[section] + nearest.ravel())
+            weights.append(np.repeat(share[here] / n, n))
         entries = (np.concatenate(rows), np.concatenate(columns))
-        return sp.csr_array((np.concatenate(weights), entries), shape=shape)
+        return sp.csr_array((np.concatenate(weights), entries), shape=(len(place), int(stack.offsets[-1])))

@@ -56,6 +56,8 @@ class ModelSettings:
         Whether only those of them with like surroundings count.
     expression_shift
         How far a cell's expression follows its surroundings, β in [0, 1].
+    mean_shift
+        How far expected expression moves with the tissue between sections, α in [0, 1].
     gap_variance
         Variance that arises between two sections, as a factor of what their difference suggests; see
         `isost.generation.Expectation`.
@@ -76,6 +78,7 @@ class ModelSettings:
     n_cells: int = 30
     adaptive: bool = False
     expression_shift: float = 0.0
+    mean_shift: float = 0.0
     gap_variance: float = 1.0
     seed: int = 0
 

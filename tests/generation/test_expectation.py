@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isost.field import LocalLinear
-from isost.generation import Expectation, _expectation, cell_variance
+from isost.generation import Expectation, _expectation, cell_variance, trace_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,3 +183,23 @@ def test_parts_of_an_estimate_between_sections(
     np.testing.assert_allclose(found.apart, lower.mean - upper.mean)
     np.testing.assert_allclose(found.apart_leverage, lower.leverage + upper.leverage)
     assert found.bridge == 0.25 * 0.75
+
+
+def test_origins_are_where_the_two_sections_are_read(
+    positions: list[Any], expression: list[Any], query: NDArray[np.float64]
+) -> None:
+    lower, upper = (LocalLinear(positions[k], expression[k], n_cells=N_CELLS) for k in (0, 1))
+    read = Expectation(positions, expression, n_cells=N_CELLS, cell_variance=VARIANCE)
+    found = read(0, 0.4, query, origins=(query - 0.1, query + 0.05))
+    np.testing.assert_allclose(found.mean, 0.6 * lower(query - 0.1).mean + 0.4 * upper(query + 0.05).mean)
+
+
+def test_tissue_is_traced_back_along_the_cells_that_moved(query: NDArray[np.float64]) -> None:
+    start, shift = np.random.default_rng(3).random((200, 2)), np.array([0.1, -0.2])
+    np.testing.assert_allclose(trace_back(query, start, start + shift, share=1.0), query - shift)
+    np.testing.assert_allclose(trace_back(query, start, start + shift, share=0.5), query - shift / 2)
+    swollen = trace_back(query, start, 0.5 + 1.2 * (start - 0.5), share=1.0)
+    inner = np.abs(query - 0.5).max(1) < 0.4
+    np.testing.assert_allclose(swollen[inner], (0.5 + (query - 0.5) / 1.2)[inner], atol=0.02)
+    np.testing.assert_array_equal(trace_back(query, start, start + 0.1, share=0.0), query)
+    np.testing.assert_array_equal(trace_back(query, start[:0], start[:0], share=1.0), query)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isost.training import choose_expression_shift
+from isost.training import choose_expression_shift, section_displacements
 from isost.training._expression_shift import _redraw
 
 if TYPE_CHECKING:
@@ -58,7 +58,15 @@ def test_redrawn_section_lies_between_its_neighbours() -> None:
     depths = np.array([0.0, 0.025, 0.1])
     # as the field is at depths 0 and 0.1
     expression[2] = np.c_[positions[2][:, 0] + 0.5, positions[2][:, 1] - 0.5, positions[2].sum(1)]
-    below, above = _redraw(positions, expression, depths, 1, n_cells=20, generator=np.random.default_rng(0))
+    below, above = _redraw(
+        positions,
+        expression,
+        depths,
+        1,
+        section_displacements([positions[0], positions[2]]),
+        n_cells=20,
+        generator=np.random.default_rng(0),
+    )
     assert (below.section, above.section) == (0, 2)
     assert abs(len(below.cells) + len(above.cells) - 400) <= 1
     assert abs(len(above.cells) - 100) <= 12

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from ._carry import Carried, carry_sections, locate
-from ._expectation import Expectation, Expected, cell_variance
+from ._expectation import Expectation, Expected, cell_variance, trace_back
 
-__all__ = ["Carried", "Expectation", "Expected", "carry_sections", "cell_variance", "locate"]
+__all__ = ["Carried", "Expectation", "Expected", "carry_sections", "cell_variance", "locate", "trace_back"]

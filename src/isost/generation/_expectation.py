@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from isost.field import LocalLinear
 
@@ -13,9 +14,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Expectation", "Expected", "cell_variance"]
+__all__ = ["Expectation", "Expected", "cell_variance", "trace_back"]
 
 _PROBES = 1000  # cells of a section at which variances are measured
+_CARRIED_AROUND = 15  # cells whose displacement tells where the tissue of a place comes from
 _FIELDS_KEPT = 4  # sections whose search trees are held at a time
 
 
@@ -89,8 +91,19 @@ class Expectation:
         )
         self._mean_difference = lru_cache(None)(self._measure_difference)
 
-    def __call__(self, gap: int, fraction: float, query: NDArray[np.floating]) -> Expected:
-        """Estimate the expected components at the places `query` (n, 2), state units, at a fraction of a gap."""
+    def __call__(
+        self,
+        gap: int,
+        fraction: float,
+        query: NDArray[np.floating],
+        *,
+        origins: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+    ) -> Expected:
+        """Estimate the expected components at the places `query` (n, 2), state units, at a fraction of a gap.
+
+        With `origins`, m_k and m_{k+1} are taken at these places of the two sections (n, 2), where the tissue of each
+        query place comes from, see `trace_back`; otherwise at the query places themselves.
+        """
         t = fraction
         if t in (0.0, 1.0):
             own = self._field(gap + int(t))(query)
@@ -98,7 +111,8 @@ class Expectation:
             return Expected(
                 own.mean, own.leverage[:, None] * self._variance, own.leverage, nothing, np.zeros(len(nothing)), 0.0
             )
-        lower, upper = self._field(gap)(query), self._field(gap + 1)(query)
+        below, above = (query, query) if origins is None else origins
+        lower, upper = self._field(gap)(below), self._field(gap + 1)(above)
         leverage = (1 - t) ** 2 * lower.leverage + t**2 * upper.leverage
         apart, apart_leverage = lower.mean - upper.mean, lower.leverage + upper.leverage
         difference = (self._beyond_sampling(apart, apart_leverage).clip(min=0) + self._mean_difference(gap)) / 2
@@ -153,3 +167,29 @@ def cell_variance(
         total += (residual**2 / (1 + without.leverage[:, None])).sum(0)
         count += len(residual)
     return total / count
+
+
+def trace_back(
+    query: NDArray[np.floating], start: NDArray[np.floating], moved: NDArray[np.floating], *, share: float
+) -> NDArray[np.float64]:
+    """Find where in a section the tissue at places between the sections comes from.
+
+    Parameters
+    ----------
+    query
+        Places (n, 2), at one depth.
+    start, moved
+        Cells of the section, where they were measured and where they have been carried at that depth, both (m, 2).
+    share
+        Part of the displacement that is undone, in [0, 1].
+
+    Returns
+    -------
+    The places less that share of the mean displacement of the cells carried nearest to them, (n, 2).
+    """
+    if not share or not len(moved):
+        return np.asarray(query, np.float64)
+    near = cKDTree(moved).query(query, np.arange(1, min(_CARRIED_AROUND, len(moved)) + 1))[1]
+    shift = np.asarray(moved, np.float64) - start
+    origin: NDArray[np.float64] = query - share * shift[near].mean(1)
+    return origin

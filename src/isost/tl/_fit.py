@@ -21,6 +21,7 @@ from isost.training import (
     TrajectoryObjective,
     TrajectorySettings,
     initialize_drift,
+    left_out_displacements,
     optimize,
     path_width,
     section_displacements,
@@ -29,7 +30,7 @@ from isost.training import (
 
 from ._calibration import choose_gap_variance
 from ._fit_checks import check_objective, check_settings
-from ._fit_choices import choose_loadings, choose_shift, choose_smoothing
+from ._fit_choices import choose_loadings, choose_mean_shift, choose_shift, choose_smoothing
 from ._inputs import Sections, as_device, warn_many_steps
 from ._threads import few_threads
 
@@ -188,13 +189,18 @@ def fit(
     random = np.random.default_rng(seed)
     with step("fit") as notes:
         n_cells, adaptive = choose_smoothing(sections, random, n_cells=n_cells, adaptive=adaptive)
+        moved = left_out_displacements(sections.positions) if objective == "bridge" else {}
         if expression_shift is None:
-            expression_shift = (
-                choose_shift(stack, sections, path_width(n_cells, adaptive=adaptive), random)
-                if objective == "bridge"
-                else 0.0
-            )
-        settings = dataclasses.replace(settings, n_cells=n_cells, adaptive=adaptive, expression_shift=expression_shift)
+            width = path_width(n_cells, adaptive=adaptive)
+            expression_shift = choose_shift(stack, sections, moved, width, random) if objective == "bridge" else 0.0
+        mean_shift = choose_mean_shift(sections, moved, random, n_cells=n_cells, adaptive=adaptive)
+        settings = dataclasses.replace(
+            settings,
+            n_cells=n_cells,
+            adaptive=adaptive,
+            expression_shift=expression_shift,
+            mean_shift=mean_shift,
+        )
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
         model = _fresh_model(settings, stack, sections, loadings, random, as_device(device))
         task: Objective

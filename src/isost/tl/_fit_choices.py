@@ -8,20 +8,26 @@ from scipy.spatial import cKDTree
 
 from isost import field
 from isost._normalization import EXPRESSION
-from isost.field import complementary_components
+from isost.field import LocalLinear, complementary_components
+from isost.generation import trace_back
 from isost.pp import GenePCA
 from isost.training import choose_expression_shift
 
 from ._sampling import Sampler
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from isost.training import Displacements
+
     from ._inputs import Sections
 
-__all__ = ["choose_loadings", "choose_shift", "choose_smoothing"]
+__all__ = ["choose_loadings", "choose_mean_shift", "choose_shift", "choose_smoothing"]
 
+_MEAN_SHIFTS = (0.0, 1.0)
 _SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
 _SPATIAL_OVER = 30  # cells around each
 
@@ -30,7 +36,7 @@ def choose_smoothing(
     sections: Sections, random: np.random.Generator, *, n_cells: int | None, adaptive: bool | None
 ) -> tuple[int, bool]:
     """Choose what is not given of how expected expression is smoothed, see `isost.field.choose_smoothing`."""
-    components = [values * sections.component_scale for values in sections.expression]
+    components = [_components(sections, k) for k in range(len(sections.positions))]
     return field.choose_smoothing(
         sections.positions,
         components,
@@ -41,7 +47,60 @@ def choose_smoothing(
     )
 
 
-def choose_shift(stack: AnnData, sections: Sections, n_cells: int, random: np.random.Generator) -> float:
+def _components(sections: Sections, k: int) -> NDArray[np.float64]:
+    """Principal components of a section's cells (n_k, G), all on one scale."""
+    scaled: NDArray[np.float64] = sections.expression[k] * sections.component_scale
+    return scaled
+
+
+def choose_mean_shift(
+    sections: Sections,
+    displacements: Mapping[int, Displacements],
+    random: np.random.Generator,
+    *,
+    n_cells: int,
+    adaptive: bool,
+) -> float:
+    """Choose whether expected expression moves with the tissue, α = 1, or stays in place, α = 0.
+
+    Every section left out is predicted from the two around it, m = (1 − t) m_k(x − α v_k) + t m_{k+1}(x − α v_{k+1}), v
+    how far each one's tissue has moved. It moves where that is nearer by more than twice the standard error of the
+    difference over cells.
+    """
+    errors = []
+    for k, moved in displacements.items():
+        ends, depths = (k - 1, k + 1), sections.stack.depths
+        t = float((depths[k] - depths[k - 1]) / (depths[k + 1] - depths[k - 1]))
+        smooth = [
+            LocalLinear(sections.positions[i], _components(sections, i), n_cells=n_cells, adaptive=adaptive)
+            for i in ends
+        ]
+        probes = random.permutation(len(sections.positions[k]))[:_SPATIAL_PROBES]
+        query, truth = sections.positions[k][probes], _components(sections, k)[probes]
+        way = (t * moved.up[0], (1 - t) * moved.down[0])
+        part = []
+        for share in _MEAN_SHIFTS:
+            below, above = (
+                field_(trace_back(query, sections.positions[i], sections.positions[i] + shift, share=share)).mean
+                for field_, i, shift in zip(smooth, ends, way, strict=True)
+            )
+            part.append((((1 - t) * below + t * above - truth) ** 2).sum(1))
+        errors.append(np.array(part))
+    if not errors:
+        return 0.0
+    error = np.concatenate(errors, axis=1)  # (α, cells)
+    best = int(error.mean(1).argmin())
+    gain = error[0] - error[best]
+    return _MEAN_SHIFTS[best] if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)) else 0.0
+
+
+def choose_shift(
+    stack: AnnData,
+    sections: Sections,
+    displacements: Mapping[int, Displacements],
+    n_cells: int,
+    random: np.random.Generator,
+) -> float:
     """Choose how far a cell's expression follows its surroundings, see `isost.training.choose_expression_shift`."""
     view = sections.stack
     sample, pca = Sampler(stack.X, view), GenePCA(view.loadings, view.gene_mean, view.gene_scale)
@@ -51,7 +110,13 @@ def choose_shift(stack: AnnData, sections: Sections, n_cells: int, random: np.ra
 
     raw = [view.normalization.decode(values, dims=EXPRESSION) for values in sections.expression]
     return choose_expression_shift(
-        sections.positions, raw, view.depths, n_cells=n_cells, sampled=sampled, generator=random
+        sections.positions,
+        raw,
+        view.depths,
+        n_cells=n_cells,
+        sampled=sampled,
+        generator=random,
+        displacements=displacements,
     )
 
 

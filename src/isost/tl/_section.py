@@ -11,7 +11,7 @@ from isost import _keys as keys
 from isost._logging import step
 from isost._normalization import DEPTH, SPACE
 from isost.field import balanced_sample
-from isost.generation import carry_sections, locate
+from isost.generation import carry_sections, locate, trace_back
 from isost.volume import cell_spacing, decode
 
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
@@ -185,7 +185,7 @@ def _cut(
     sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     surroundings = Surroundings(sections)(cells.place)
-    mean, std = _expected(stack.X, sections, model, cut, cells, surroundings)
+    mean, std = _expected(stack.X, sections, model, cut, cells, candidates, surroundings)
     labels = label_columns(stack, surroundings, cells.donor)
     numbers = values.columns(surroundings, cells.donor)
     obs = pd.concat([labels, numbers], axis=1)
@@ -249,6 +249,7 @@ def _expected(
     model: IsoST,
     cut: DepthCut | PlaneCut,
     cells: _Cells,
+    candidates: _Cells,
     surroundings: sp.csr_array,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the expected expression at the cells' places, and its standard error."""
@@ -260,7 +261,9 @@ def _expected(
     for target in np.unique(cells.target):
         rows = np.flatnonzero(cells.target == target)
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
-        expected = expectation(*locate(stack.depths, depth), places[rows, :2])
+        gap, fraction = locate(stack.depths, depth)
+        origins = _origins(sections, model, candidates, int(target), gap, places[rows, :2])
+        expected = expectation(gap, fraction, places[rows, :2], origins=origins)
         mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
         near = surroundings[rows]
         n_genes = max(1, _MOST_NUMBERS // len(rows))
@@ -269,3 +272,21 @@ def _expected(
             sampling, between = gene_variance(expected, spread, model.loadings[genes], stack.gene_scale[genes])
             variance[rows, genes] = sampling + model.settings.gap_variance * between
     return mean, np.sqrt(variance)
+
+
+def _origins(
+    sections: Sections, model: IsoST, candidates: _Cells, target: int, gap: int, query: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Where in the two sections the tissue of some places comes from, by the cells that were carried there."""
+    share = model.settings.mean_shift
+    if not share:
+        return None
+    stack = sections.stack
+    found = []
+    for k in (gap, gap + 1):
+        own = stack.section(k)
+        rows = (candidates.target == target) & (candidates.donor >= own.start) & (candidates.donor < own.stop)
+        moved = stack.normalization.encode(candidates.place[rows], dims=SPACE)[:, :2]
+        start = sections.positions[k][candidates.donor[rows] - own.start]
+        found.append(trace_back(query, start, moved, share=share))
+    return found[0], found[1]

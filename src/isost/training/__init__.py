@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._bridge import BridgeObjective, initialize_drift
 from ._checkpoint import load_checkpoint, save_checkpoint
-from ._expression_shift import choose_expression_shift
+from ._expression_shift import choose_expression_shift, left_out_displacements
 from ._loop import LoopSettings, Objective, Progress, WeightGroup, optimize
 from ._nearest import expression_loss
 from ._paths import Displacements, Paths, path_width, section_displacements, section_paths
@@ -29,6 +29,7 @@ __all__ = [
     "debiased_displacements",
     "expression_loss",
     "initialize_drift",
+    "left_out_displacements",
     "load_checkpoint",
     "optimize",
     "path_width",

@@ -10,11 +10,13 @@ from isost.metrics import energy_distance
 from ._paths import section_displacements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Sampled", "choose_expression_shift"]
+    from ._paths import Displacements
+
+__all__ = ["Sampled", "choose_expression_shift", "left_out_displacements"]
 
 _CANDIDATES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _WORTH = 0.02  # of the distance: a shift is taken only if some shift gains that much
@@ -23,6 +25,15 @@ _MOST_SECTIONS = 8  # left out in turn, evenly spread over the stack
 _MOST_CELLS = 3000  # of each section in the comparison
 _COMPS = 10
 _WEIGHT_OF_SPACE = 6.0  # the larger width in units of the first component's spread, as in `isost.metrics.energy`
+
+
+def left_out_displacements(positions: Sequence[NDArray[np.floating]]) -> dict[int, Displacements]:
+    """Displacements between the two sections around each section that is left out: inner ones, eight at most."""
+    inner = np.arange(1, len(positions) - 1)
+    if not len(inner):
+        return {}
+    chosen = inner[np.unique(np.linspace(0, len(inner) - 1, min(_MOST_SECTIONS, len(inner))).round().astype(int))]
+    return {int(k): section_displacements([positions[k - 1], positions[k + 1]]) for k in chosen}
 
 
 class Sampled(Protocol):
@@ -41,6 +52,7 @@ def choose_expression_shift(
     n_cells: int,
     generator: np.random.Generator,
     sampled: Sampled | None = None,
+    displacements: Mapping[int, Displacements] | None = None,
 ) -> float:
     """Choose how far a cell's expression follows its surroundings on the way, β, from the sections themselves.
 
@@ -68,18 +80,20 @@ def choose_expression_shift(
     sampled
         What becomes of changed components when they are sampled as expression; they stay as they are when None.
 
+    displacements
+        Of the two sections around each section that is left out, as `left_out_displacements` finds them.
+
     Returns
     -------
     β: 0, 0.25, 0.5, 0.75 or 1; 0.5 when there are only two sections, as none can be left out.
     """
-    inner = np.arange(1, len(positions) - 1)
-    if not len(inner):
+    displacements = left_out_displacements(positions) if displacements is None else displacements
+    if not displacements:
         return _WITHOUT_EVIDENCE
-    chosen = inner[np.unique(np.linspace(0, len(inner) - 1, min(_MOST_SECTIONS, len(inner))).round().astype(int))]
     positions = [np.asarray(p, np.float64) for p in positions]
     distance = np.zeros(len(_CANDIDATES))
-    for k in chosen:
-        redrawn = _redraw(positions, expression, depths, k, n_cells=n_cells, generator=generator)
+    for k, moved in displacements.items():
+        redrawn = _redraw(positions, expression, depths, k, moved, n_cells=n_cells, generator=generator)
         leading = np.asarray(expression[k], np.float64)[:, :_COMPS]
         spread = max(float(leading.std(0).max()), np.finfo(np.float64).tiny)
         rows = generator.permutation(len(leading))[:_MOST_CELLS]
@@ -112,6 +126,7 @@ def _redraw(
     expression: Sequence[NDArray[np.floating]],
     depths: NDArray[np.floating],
     k: int,
+    moved: Displacements,
     *,
     n_cells: int,
     generator: np.random.Generator,
@@ -119,7 +134,6 @@ def _redraw(
     """Draw section k anew from the two around it, at most as many cells as are compared."""
     ends = (k - 1, k + 1)
     t = float((depths[k] - depths[k - 1]) / (depths[k + 1] - depths[k - 1]))
-    moved = section_displacements([positions[i] for i in ends])
     places = [positions[k - 1] + t * moved.up[0], positions[k + 1] + (1 - t) * moved.down[0]]
     lower, upper = (LocalLinear(positions[i], expression[i], n_cells=n_cells) for i in ends)
     sizes = [len(place) for place in places]

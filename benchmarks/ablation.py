@@ -185,13 +185,13 @@ VARIANTS: dict[str, Callable[..., Generate]] = {
     "noise of one spacing": noise(1.0),
     "cells drawn systematically": systematic,
     "mean: same window everywhere": fitted(adaptive=False),
-    "mean: 50 components": fitted(n_mean_comps=1),
+    "mean: the stack's components": fitted(n_mean_comps=1),
     "pairing: finer (blur .02)": transport(_BLUR=0.02),
     "pairing: coarser (blur .1)": transport(_BLUR=0.1),
     "pairing: displacement of 100 cells": transport(_SMOOTHED_OVER=100),
     "pairing: expression in the cost": expression_in_cost(0.05),
     "networks: width 32": fitted(hidden_dim=32),
-    "networks: no pooling": fitted(unet_depth=1),
+    "networks: one pooling": fitted(unet_depth=1),
 }
 ON_DEMAND: dict[str, Callable[..., Generate]] = {"trajectory": fitted(objective="trajectory", hidden_dim=64)}
 

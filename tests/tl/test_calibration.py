@@ -10,6 +10,7 @@ import isost
 from isost.generation import cell_variance
 from isost.tl._calibration import choose_gap_variance
 from isost.tl._inputs import Sections
+from isost.training import left_out_displacements
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +37,16 @@ def _factor(parts: list[ad.AnnData]) -> float:
     sections = Sections(stack)
     loadings = stack.varm["PCs"]
     own = cell_variance(sections.positions, sections.components(loadings), **SMOOTHING)
-    return choose_gap_variance(stack, sections, loadings, np.random.default_rng(0), cell_variance=own, **SMOOTHING)
+    return choose_gap_variance(
+        stack,
+        sections,
+        loadings,
+        np.random.default_rng(0),
+        left_out_displacements(sections.positions),
+        mean_shift=0.0,
+        cell_variance=own,
+        **SMOOTHING,
+    )
 
 
 def test_sections_that_wander_need_more_than_those_that_drift_steadily() -> None:

@@ -63,3 +63,18 @@ def test_the_volume_and_a_section_agree_on_moved_expression(stack: AnnData, mode
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
     np.testing.assert_array_equal(section.obsm["spatial"], still.obsm["spatial"])
     assert not np.allclose(section.layers["mean"], still.layers["mean"], atol=1e-3)
+
+
+def test_a_plane_along_a_section_expects_what_that_section_does(stack: AnnData, model: IsoST) -> None:
+    moving = copy(model)
+    moving.settings = dataclasses.replace(model.settings, mean_shift=1.0)
+    depth = 0.5 * (stack.obsm["spatial"][:, 2].min() + stack.obsm["spatial"][:, 2].max()) + 3.0
+    flat = isost.tl.section(stack, model=moving, z=float(depth))
+    tilted = isost.tl.section(stack, model=moving, plane=([0, 0, depth], [0, 0, 1]))
+    level = np.abs(tilted.obsm["spatial"][:, 2] - depth) < 4.0
+    place = tilted.obsm["spatial"][level, :2]
+    distance = np.linalg.norm(place[:, None] - flat.obsm["spatial"][None, :, :2], axis=2)
+    near = distance.min(1) < 1.5
+    assert near.sum() > 5
+    found, wanted = tilted.layers["mean"][level][near], flat.layers["mean"][distance.argmin(1)[near]]
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.98

@@ -128,7 +128,8 @@ class _Pilot:
     def __init__(self, position: NDArray[np.float64], values: NDArray[np.float64], n_cells: int) -> None:
         self._smooth = LocalLinear(position, values, n_cells=max(n_cells, 1))
         self._at_cells = self._smooth(position)
-        self._variance = np.maximum(((values - self._at_cells.mean) ** 2).mean(0), np.finfo(np.float64).tiny)
+        floor = np.maximum(1e-12 * values.var(axis=0), np.finfo(np.float64).tiny)
+        self._variance = np.maximum(((values - self._at_cells.mean) ** 2).mean(0), floor)
 
     def likeness(
         self, query: NDArray[np.float64], cells: NDArray[np.intp], *, skip_nearest: bool

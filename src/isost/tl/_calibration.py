@@ -6,15 +6,19 @@ import numpy as np
 import scipy.sparse as sp
 
 from isost.field import systematic_sample
-from isost.generation import Expectation
+from isost.generation import Expectation, trace_back
 from isost.volume import decode
 
 from ._standard_error import gene_variance, spread_around
 from ._surroundings import Surroundings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from numpy.typing import NDArray
+
+    from isost.training import Displacements
 
     from ._inputs import Sections
 
@@ -23,7 +27,6 @@ __all__ = ["choose_gap_variance"]
 _NOMINAL, _HALF_WIDTH = 0.9, 1.645  # share of a normal distribution within so many standard deviations
 _WITHOUT_EVIDENCE = 1.0  # two sections: none can be left out
 _RANGE = (0.05, 50.0)
-_MOST_SECTIONS = 8  # left out in turn, evenly spread over the stack
 _N_GENES = 30  # those whose pattern is clearest
 _CELLS_A_BIN, _FEWEST_MEASURED, _FEWEST_DRAWN = 8, 4, 3
 
@@ -38,13 +41,21 @@ class _Bins(NamedTuple):
 
 
 def choose_gap_variance(
-    stack: AnnData, sections: Sections, loadings: NDArray[np.floating], random: np.random.Generator, **estimate: Any
+    stack: AnnData,
+    sections: Sections,
+    loadings: NDArray[np.floating],
+    random: np.random.Generator,
+    displacements: Mapping[int, Displacements],
+    *,
+    mean_shift: float,
+    **estimate: Any,
 ) -> float:
     """Choose how much may happen between two sections, by intervals for sections that were left out.
 
     Inner sections are left out in turn, and the mean expression of small groups of neighbouring cells is predicted from
-    the two sections around: mean ± 1.645 √(σ² + s²/n), σ² the variance of the expectation and s² that of the n cells
-    drawn there. The factor is taken with which 90 % of these intervals hold what was measured.
+    the two sections around: mean ± 1.645 √(σ² + s²/n), σ² the variance of the expectation, s² that of the cells
+    drawn there and n the number of measured ones. The factor is taken with which 90 % of these intervals hold what was
+    measured.
 
     Parameters
     ----------
@@ -54,6 +65,10 @@ def choose_gap_variance(
         Components that the expectation is estimated in (genes, C).
     random
         Draws the cells.
+    displacements
+        Of the sections around each section that is left out.
+    mean_shift
+        How far expected expression moves with the tissue.
     **estimate
         ``n_cells``, ``adaptive`` and ``cell_variance`` of `isost.generation.Expectation`.
 
@@ -61,13 +76,14 @@ def choose_gap_variance(
     -------
     The factor, between 0.05 and 50; 1 when there are only two sections, as none can be left out.
     """
-    inner = np.arange(1, len(sections.positions) - 1)
-    if not len(inner):
+    if not displacements:
         return _WITHOUT_EVIDENCE
     components = sections.components(loadings)
     genes = _clearest(loadings, np.concatenate(list(components)), estimate["cell_variance"])
-    chosen = inner[np.unique(np.linspace(0, len(inner) - 1, min(_MOST_SECTIONS, len(inner))).round().astype(int))]
-    parts = [_left_out(stack, sections, loadings, components, int(k), genes, random, estimate) for k in chosen]
+    parts = [
+        _left_out(stack, sections, loadings, components, k, genes, random, estimate, moved, mean_shift)
+        for k, moved in displacements.items()
+    ]
     bins = _Bins(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     if not len(bins.error):
         return _WITHOUT_EVIDENCE
@@ -100,6 +116,8 @@ def _left_out(
     genes: NDArray[np.intp],
     random: np.random.Generator,
     estimate: dict[str, Any],
+    moved: Displacements,
+    mean_shift: float,
 ) -> _Bins:
     """Predict section k from the two around it."""
     view, ends = sections.stack, (k - 1, k + 1)
@@ -108,9 +126,12 @@ def _left_out(
     weights = np.repeat([1 - t, t], [len(sections.positions[i]) for i in ends])
     drawn = systematic_sample(places, weights, generator=random)
     donors = np.concatenate([np.arange(view.offsets[i], view.offsets[i] + view.sizes[i]) for i in ends])[drawn]
-    expected = Expectation([sections.positions[i] for i in ends], [components[i] for i in ends], **estimate)(
-        0, t, places[drawn]
+    between_them = Expectation([sections.positions[i] for i in ends], [components[i] for i in ends], **estimate)
+    below, above = (
+        trace_back(places[drawn], sections.positions[i], sections.positions[i] + way, share=mean_shift)
+        for i, way in zip(ends, (t * moved.up[0], (1 - t) * moved.down[0]), strict=True)
     )
+    expected = between_them(0, t, places[drawn], origins=(below, above))
     X = stack.X[:, genes]
     scale, own = view.gene_scale[genes], loadings[genes]
     mean = decode(expected.mean, own, view.gene_mean[genes], scale)
@@ -134,7 +155,9 @@ def _shared_bins(
 ) -> tuple[sp.csr_array, sp.csr_array, NDArray[np.float64]]:
     """Which measured and which drawn cells lie in each bin that has enough of both, and how many measured ones."""
     low, high = measured.min(0), measured.max(0)
-    side = max(float(np.sqrt(np.prod(high - low) * _CELLS_A_BIN / len(measured))), np.finfo(np.float64).tiny)
+    width, height = high - low
+    area = max(width * height, 1e-6 * max(width, height) ** 2)  # cells may lie on a line
+    side = max(float(np.sqrt(area * _CELLS_A_BIN / len(measured))), 1e-9)
     index = np.floor((np.concatenate([measured, drawn]) - low) / side).astype(np.int64)
     bins = np.unique(index, axis=0, return_inverse=True)[1].ravel()
     members = [

@@ -36,12 +36,12 @@ from ._threads import few_threads
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from isost.training import Objective
+    from isost.training import Displacements, Objective
 
 __all__ = ["fit"]
 
@@ -189,11 +189,14 @@ def fit(
     random = np.random.default_rng(seed)
     with step("fit") as notes:
         n_cells, adaptive = choose_smoothing(sections, random, n_cells=n_cells, adaptive=adaptive)
-        moved = left_out_displacements(sections.positions) if objective == "bridge" else {}
+        moved = left_out_displacements(sections.positions)
         if expression_shift is None:
             width = path_width(n_cells, adaptive=adaptive)
             expression_shift = choose_shift(stack, sections, moved, width, random) if objective == "bridge" else 0.0
-        mean_shift = choose_mean_shift(sections, moved, random, n_cells=n_cells, adaptive=adaptive)
+        # only the bridge learns to carry cells where the sections' displacements say
+        mean_shift = 0.0
+        if objective == "bridge":
+            mean_shift = choose_mean_shift(sections, moved, random, n_cells=n_cells, adaptive=adaptive)
         settings = dataclasses.replace(
             settings,
             n_cells=n_cells,
@@ -202,7 +205,7 @@ def fit(
             mean_shift=mean_shift,
         )
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
-        model = _fresh_model(settings, stack, sections, loadings, random, as_device(device))
+        model = _fresh_model(settings, stack, sections, loadings, random, moved, as_device(device))
         task: Objective
         if objective == "bridge":
             task = _bridge(model, sections, batch_size=batch_size)
@@ -239,6 +242,7 @@ def _fresh_model(
     sections: Sections,
     loadings: NDArray[np.float32],
     random: np.random.Generator,
+    moved: Mapping[int, Displacements],
     device: torch.device,
 ) -> IsoST:
     with torch.random.fork_rng(devices=[]):
@@ -249,7 +253,16 @@ def _fresh_model(
     sums = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
     smoothing: dict[str, Any] = {"n_cells": settings.n_cells, "adaptive": settings.adaptive}
     own = cell_variance(sections.positions, components, **smoothing)
-    gap_variance = choose_gap_variance(stack, sections, loadings, random, cell_variance=own, **smoothing)
+    gap_variance = choose_gap_variance(
+        stack,
+        sections,
+        loadings,
+        random,
+        moved,
+        mean_shift=settings.mean_shift,
+        cell_variance=own,
+        **smoothing,
+    )
     settings = dataclasses.replace(settings, gap_variance=gap_variance)
     return IsoST(
         settings,

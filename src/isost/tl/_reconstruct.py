@@ -9,12 +9,13 @@ from anndata import AnnData
 from isost import _keys as keys
 from isost._logging import logger, step
 from isost._normalization import DEPTH, SPACE
-from isost.generation import carry_sections, locate, trace_back
+from isost.generation import carry_sections, locate
 from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel_size, spread_in_layer
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
 from ._labels import label_colors, probable_labels
+from ._origins import Carrying, origins
 from ._threads import few_threads
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def reconstruct(
     check_fits(model, stack, sections.stack)
     with step("reconstruct") as notes:
         depths = np.minimum(grid.layer_depths(), sections.stack.z[-1])
-        voxels, moved = _density(model, sections, grid, depths, seed=seed)
-        rows = _rows(model, sections, grid, depths, voxels, moved)
+        voxels, carrying = _density(model, sections, grid, depths, seed=seed)
+        rows = _rows(model, sections, grid, depths, voxels, carrying)
         places = np.column_stack([rows.centers[:, :2], depths[voxels.index[:, 2]]])
         labels = probable_labels(stack, sections, places).set_index(rows.obs.index)
         volume = AnnData(
@@ -205,29 +206,25 @@ def _grid(sections: Sections, voxel_size: float | None) -> Grid:
     return grid
 
 
-# where each section's cells are in every layer that they reach: (layer, section) → (n, 2), state units
-_Moved = dict[tuple[int, int], "NDArray[np.float32]"]
-
-
 def _density(
     model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], *, seed: int
-) -> tuple[Voxels, _Moved]:
+) -> tuple[Voxels, Carrying]:
     """Find the occupied voxels, the cells that each is expected to hold and, if expression moves, where these are."""
     normalization = sections.stack.normalization
     targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
     accumulator = Accumulator(grid, 0)
-    moved: _Moved = {}
+    carrying: Carrying = {}
     low, high = grid.centers([np.zeros(3), np.array(grid.shape) - 1])
     for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed):
         if model.settings.mean_shift:
-            moved[carried.target, carried.section] = carried.state[:, :2].copy()
+            carrying[carried.target, carried.section] = carried.state[:, :2].copy()
         points = normalization.decode(carried.state[:, :3], dims=SPACE)
         # cells that stray beyond all measured ones count at the edge of the grid, so that none is lost
         points[:, :2] = points[:, :2].clip(low[:2], high[:2])
         points[:, 2] = grid.layer_depths()[carried.target]
         spread, shares = spread_in_layer(points, np.full(len(points), carried.weight), grid)
         accumulator.add(spread, np.empty((len(spread), 0)), shares)
-    return accumulator.result(), moved
+    return accumulator.result(), carrying
 
 
 class _Rows(NamedTuple):
@@ -239,7 +236,7 @@ class _Rows(NamedTuple):
 
 
 def _rows(
-    model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], voxels: Voxels, moved: _Moved
+    model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], voxels: Voxels, carrying: Carrying
 ) -> _Rows:
     """Estimate the expected components of every occupied voxel, layer by layer."""
     stack, normalization = sections.stack, sections.stack.normalization
@@ -255,13 +252,8 @@ def _rows(
     for i, target in enumerate(targets):
         rows = slice(edges[i], edges[i + 1])
         gap, fraction = locate(stack.depths, target)
-        below, above = (
-            trace_back(places[rows], sections.positions[k], moved[i, k], share=model.settings.mean_shift)
-            if (i, k) in moved
-            else places[rows]
-            for k in (gap, gap + 1)
-        )
-        expected = expectation(gap, fraction, places[rows], origins=(below, above))
+        came_from = origins(sections, model, carrying, i, gap, places[rows])
+        expected = expectation(gap, fraction, places[rows], origins=came_from)
         components[rows] = expected.mean
         uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
     distance = np.abs(centers[:, 2:] - stack.z).min(1)

@@ -11,12 +11,13 @@ from isost import _keys as keys
 from isost._logging import step
 from isost._normalization import DEPTH, SPACE
 from isost.field import balanced_sample
-from isost.generation import carry_sections, locate, trace_back
+from isost.generation import carry_sections, locate
 from isost.volume import cell_spacing, decode
 
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
 from ._labels import label_colors, label_columns
+from ._origins import Carrying, origins
 from ._sampling import Sampler
 from ._standard_error import gene_variance, spread_around
 from ._surroundings import Surroundings
@@ -169,7 +170,7 @@ def _cut(
     *,
     seed: tuple[int, int],
 ) -> AnnData:
-    candidates = _candidates(stack, sections, model, cut, seed=seed[0])
+    candidates, carrying = _candidates(stack, sections, model, cut, seed=seed[0])
     flat = cut.flatten(candidates.place)
     source_section = np.repeat(np.arange(len(sections.stack.names)), sections.stack.sizes)
     rows = balanced_sample(
@@ -185,7 +186,7 @@ def _cut(
     sampled = Sampler(stack.X, sections.stack)(cells.donor, cells.change * sections.component_scale)
     distance = np.abs(cells.place[:, 2:] - sections.stack.z).min(1)
     surroundings = Surroundings(sections)(cells.place)
-    mean, std = _expected(stack.X, sections, model, cut, cells, candidates, surroundings)
+    mean, std = _expected(stack.X, sections, model, cut, cells, carrying, surroundings)
     labels = label_columns(stack, surroundings, cells.donor)
     numbers = values.columns(surroundings, cells.donor)
     obs = pd.concat([labels, numbers], axis=1)
@@ -208,12 +209,17 @@ def _cut(
     )
 
 
-def _candidates(adata: AnnData, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: int) -> _Cells:
-    """All cells carried to the depths of the cut that lie in it, with their weights."""
+def _candidates(
+    adata: AnnData, sections: Sections, model: IsoST, cut: DepthCut | PlaneCut, *, seed: int
+) -> tuple[_Cells, Carrying]:
+    """All cells carried to the depths of the cut that lie in it, with their weights; and where all of them are."""
     stack = sections.stack
     targets = stack.normalization.encode(cut.depths[:, None], dims=DEPTH)[:, 0]
     parts: list[_Cells] = []
+    carrying: Carrying = {}
     for carried in carry_sections(model, sections.states, stack.depths, targets, seed=seed):
+        if model.settings.mean_shift:
+            carrying[carried.target, carried.section] = carried.state[:, :2].copy()
         rows = stack.section(carried.section)
         change = carried.state - stack.state[rows]
         # from the measured place, not from its float32 state: what does not move stays where it is to the last digit
@@ -225,13 +231,14 @@ def _candidates(adata: AnnData, sections: Sections, model: IsoST, cut: DepthCut 
         )
         parts.append(cells[weight > 0])
     parts.sort(key=lambda part: int(part.donor[0]) if len(part.donor) else -1)
-    return _Cells(
+    cells = _Cells(
         place=np.concatenate([part.place for part in parts]),
         donor=np.concatenate([part.donor for part in parts]),
         change=np.concatenate([part.change for part in parts]),
         weight=np.concatenate([part.weight for part in parts]),
         target=np.concatenate([part.target for part in parts]),
     )
+    return cells, carrying
 
 
 def _leading_components(sections: Sections, cells: _Cells) -> NDArray[np.float64]:
@@ -249,7 +256,7 @@ def _expected(
     model: IsoST,
     cut: DepthCut | PlaneCut,
     cells: _Cells,
-    candidates: _Cells,
+    carrying: Carrying,
     surroundings: sp.csr_array,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Estimate the expected expression at the cells' places, and its standard error."""
@@ -262,31 +269,15 @@ def _expected(
         rows = np.flatnonzero(cells.target == target)
         depth = stack.normalization.encode([[cut.depths[target]]], dims=DEPTH)[0, 0]
         gap, fraction = locate(stack.depths, depth)
-        origins = _origins(sections, model, candidates, int(target), gap, places[rows, :2])
-        expected = expectation(gap, fraction, places[rows, :2], origins=origins)
+        came_from = origins(sections, model, carrying, int(target), gap, places[rows, :2])
+        expected = expectation(gap, fraction, places[rows, :2], origins=came_from)
         mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
-        near = surroundings[rows]
+        # the rows first: columns of a sparse matrix are dear
+        near = np.unique(surroundings[rows].indices)
+        nearby, weights = X[near], surroundings[rows][:, near]
         n_genes = max(1, _MOST_NUMBERS // len(rows))
         for genes in (slice(first, first + n_genes) for first in range(0, len(model.genes), n_genes)):
-            spread = spread_around(X[:, genes], near)
+            spread = spread_around(nearby[:, genes], weights)
             sampling, between = gene_variance(expected, spread, model.loadings[genes], stack.gene_scale[genes])
             variance[rows, genes] = sampling + model.settings.gap_variance * between
     return mean, np.sqrt(variance)
-
-
-def _origins(
-    sections: Sections, model: IsoST, candidates: _Cells, target: int, gap: int, query: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Where in the two sections the tissue of some places comes from, by the cells that were carried there."""
-    share = model.settings.mean_shift
-    if not share:
-        return None
-    stack = sections.stack
-    found = []
-    for k in (gap, gap + 1):
-        own = stack.section(k)
-        rows = (candidates.target == target) & (candidates.donor >= own.start) & (candidates.donor < own.stop)
-        moved = stack.normalization.encode(candidates.place[rows], dims=SPACE)[:, :2]
-        start = sections.positions[k][candidates.donor[rows] - own.start]
-        found.append(trace_back(query, start, moved, share=share))
-    return found[0], found[1]

@@ -9,6 +9,7 @@ from isost.field import systematic_sample
 from isost.generation import Expectation, trace_back
 from isost.volume import decode
 
+from ._inputs import dense
 from ._standard_error import gene_variance, spread_around
 from ._surroundings import Surroundings
 
@@ -139,7 +140,7 @@ def _left_out(
     spread = spread_around(X, Surroundings(sections).between(ends, places[drawn], *shares))
     sampling, between = gene_variance(expected, spread, own, scale)
     here, there, number = _shared_bins(sections.positions[k], places[drawn])
-    measured, cells = _dense(X[view.section(k)]), _dense(X[donors])
+    measured, cells = dense(X[view.section(k)]), dense(X[donors])
     n_drawn = np.asarray(there.sum(1)).ravel()[:, None]
     spread = np.maximum(_mean_in(there, cells**2) - _mean_in(there, cells) ** 2, 0) * n_drawn / (n_drawn - 1)
     return _Bins(
@@ -173,7 +174,3 @@ def _mean_in(members: sp.csr_array, values: NDArray[np.floating]) -> NDArray[np.
     number = np.asarray(members.sum(1)).ravel()
     mean: NDArray[np.float64] = (members @ np.asarray(values, np.float64)) / number[:, None]
     return mean
-
-
-def _dense(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from tqdm.auto import tqdm
 
 from isost._keys import MEAN, SECTION, SPATIAL, UNS
@@ -23,7 +22,7 @@ from isost.pp import (
 )
 
 from ._fit import fit
-from ._inputs import is_stack
+from ._inputs import dense, is_stack
 from ._section import section
 from ._verdict import TRUSTED_R, compare, trust
 
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from isost.metrics import BaselineName
 
@@ -250,7 +248,7 @@ class _Given:
         """Measured cells of one section."""
         name, part = self.names[k], self._sections[self.names[k]]
         values = read_expression(name, part, self.genes, layer=self._kws.get("layer"))
-        return Section(positions(name, part, spatial_key=self._spatial_key), _dense(values), z=self.depths[k])
+        return Section(positions(name, part, spatial_key=self._spatial_key), dense(values), z=self.depths[k])
 
     def stack_without(self, held: Sequence[int]) -> AnnData:
         """Prepare the sections not held out as a stack."""
@@ -358,8 +356,4 @@ def _in_own_order(index: pd.Index, **levels: Sequence[str]) -> pd.MultiIndex:
 
 def _as_section(made: AnnData, genes: pd.Index) -> Section:
     columns = made.var_names.get_indexer(genes)
-    return Section(made.obsm[SPATIAL], _dense(made.X[:, columns]), made.layers[MEAN][:, columns])
-
-
-def _dense(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)
+    return Section(made.obsm[SPATIAL], dense(made.X[:, columns]), made.layers[MEAN][:, columns])

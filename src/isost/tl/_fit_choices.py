@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_loadings", "choose_mean_shift", "choose_shift", "choose_smoothing"]
 
 _MEAN_SHIFTS = (0.0, 1.0)
+_MEAN_PROBES = 3000  # cells of each section left out at which they are compared
 _SPATIAL_PROBES = 3000  # places, over all sections, at which expression is averaged to find what is spatial
 _SPATIAL_OVER = 30  # cells around each
 
@@ -75,14 +76,14 @@ def choose_mean_shift(
             LocalLinear(sections.positions[i], _components(sections, i), n_cells=n_cells, adaptive=adaptive)
             for i in ends
         ]
-        probes = random.permutation(len(sections.positions[k]))[:_SPATIAL_PROBES]
+        probes = random.permutation(len(sections.positions[k]))[:_MEAN_PROBES]
         query, truth = sections.positions[k][probes], _components(sections, k)[probes]
         way = (t * moved.up[0], (1 - t) * moved.down[0])
         part = []
         for share in _MEAN_SHIFTS:
             below, above = (
-                field_(trace_back(query, sections.positions[i], sections.positions[i] + shift, share=share)).mean
-                for field_, i, shift in zip(smooth, ends, way, strict=True)
+                estimate(trace_back(query, sections.positions[i], sections.positions[i] + shift, share=share)).mean
+                for estimate, i, shift in zip(smooth, ends, way, strict=True)
             )
             part.append((((1 - t) * below + t * above - truth) ** 2).sum(1))
         errors.append(np.array(part))

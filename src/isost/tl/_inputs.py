@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from anndata import AnnData
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from isost.model import IsoST
 
-__all__ = ["Sections", "as_device", "as_stack", "check_fits", "is_stack", "warn_many_steps"]
+__all__ = ["Sections", "as_device", "as_stack", "check_fits", "dense", "is_stack", "warn_many_steps"]
 
 _MANY_STEPS = 1000
 _SAME = 1e-6  # of the data's width: rounding, where the same sections were prepared twice
@@ -143,3 +144,8 @@ def warn_many_steps(stack: Stack, *, n_steps: NDArray[np.integer], what: str) ->
 def as_device(device: str | torch.device | None) -> torch.device:
     """Return the device named, or a GPU where there is one, else the CPU."""
     return torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dense(values: Any) -> NDArray[np.float64]:
+    """Return expression as a dense float64 array, whether it is sparse or not."""
+    return np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)

@@ -7,6 +7,8 @@ import scipy.sparse as sp
 
 from isost.volume import decode
 
+from ._inputs import dense
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -31,7 +33,7 @@ def spread_around(X: Any, weights: sp.csr_array) -> NDArray[np.float64]:
     cells = np.unique(weights.indices)
     near, average = X[cells], weights[:, cells]
     squares = near.multiply(near) if sp.issparse(near) else np.square(near, dtype=np.float64)
-    mean, mean_square = (_dense(average @ values) for values in (near, squares))
+    mean, mean_square = (dense(average @ values) for values in (near, squares))
     # of a weighted sample, unbiased
     effective = 1 - np.asarray(average.power(2).sum(axis=1)).reshape(-1, 1)
     spread = np.maximum(mean_square - mean**2, 0) / np.maximum(effective, np.finfo(np.float64).tiny)
@@ -69,7 +71,3 @@ def gene_variance(
     apart = decode(expected.apart, loadings, np.zeros_like(gene_scale), gene_scale).astype(np.float64)
     difference = apart**2 - expected.apart_leverage[:, None] * spread
     return sampling, expected.bridge * (np.maximum(difference, 0) + np.maximum(difference.mean(0), 0)) / 2
-
-
-def _dense(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values.toarray() if sp.issparse(values) else values, dtype=np.float64)

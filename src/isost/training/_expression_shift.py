@@ -79,9 +79,8 @@ def choose_expression_shift(
         Source of the random draws.
     sampled
         What becomes of changed components when they are sampled as expression; they stay as they are when None.
-
     displacements
-        Of the two sections around each section that is left out, as `left_out_displacements` finds them.
+        Of the two sections around each section that is left out, from `left_out_displacements`; found here when None.
 
     Returns
     -------

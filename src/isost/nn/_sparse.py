@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph", "Links", "row_dots", "weighted_sum"]
 
-# Few enough that the gathered vectors stay in a core's cache; on a GPU enough to fill it.
-_DOTS_AT_ONCE_CPU = 2**12
-_DOTS_AT_ONCE_GPU = 2**20
+# Gathered numbers: few enough that they stay in a core's cache; on a GPU enough to fill it.
+_GATHERED_AT_ONCE_CPU = 2**16
+_GATHERED_AT_ONCE_GPU = 2**26
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,8 @@ class _RowDots(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor, links: Links) -> Tensor:
         ctx.links = links
         ctx.save_for_backward(left, right)
-        at_once = _DOTS_AT_ONCE_CPU if left.device.type == "cpu" else _DOTS_AT_ONCE_GPU
+        gathered = _GATHERED_AT_ONCE_CPU if left.device.type == "cpu" else _GATHERED_AT_ONCE_GPU
+        at_once = max(gathered // left.shape[1], 1)
         chunks = zip(links.rows.split(at_once), links.columns.split(at_once), strict=True)
         dots = [left.index_select(0, rows).mul_(right.index_select(0, columns)).sum(-1) for rows, columns in chunks]
         return torch.cat(dots)

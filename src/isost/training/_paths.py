@@ -210,7 +210,7 @@ def section_paths(
         gap = float(depths[other] - depths[own])
         landed = _nearest(positions[other], positions[own] + displacement, _LANDED_OVER)
         leaving, arriving = velocities[own] * gap, velocities[other][landed].mean(1) * gap
-        nodes = np.zeros((_NODES, *expression[own].shape), np.float32)
+        nodes = np.zeros((_NODES if expression_shift else 1, *expression[own].shape), np.float32)
         if expression_shift:
             base = fields[own](positions[own]).mean
             for node, t in zip(nodes[1:], np.linspace(0, 1, _NODES)[1:], strict=True):  # nothing changed yet at 0

@@ -117,7 +117,7 @@ class LocalLinear:
 
 
 def _intercept(kernel: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What makes weights of a local mean those of the value at the origin of a plane, all (m, k).
+    """Find the factors that turn weights of a local mean into those of a plane's value at the origin, all (m, k).
 
     The plane a + b x + c y fitted with weights w has at the origin the value Σ w (α + β x + γ y) v / Σ w, (α, β, γ) the
     first row of the inverse of the matrix of its moments, here by cofactors.

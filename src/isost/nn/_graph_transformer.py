@@ -39,12 +39,12 @@ class _TransformerLayer(nn.Module):
         return skipped + (heads.mean(1) if self.average_heads else heads.flatten(1))
 
     def _attend_to_values(self, x: Tensor, query: Tensor, links: Links) -> Tensor:
-        """Σ_j α_ij W_value x_j of every head, row i·h + a for head a of point i, as in `links`."""
+        """Return Σ_j α_ij W_value x_j of every head; row i·h + a is head a of point i, as in `links`."""
         key, value = (linear(x).view(-1, self.head_dim) for linear in (self.key, self.value))
         return weighted_sum(self._attention(row_dots(query, key, links), links), value, links)
 
     def _attend_to_inputs(self, x: Tensor, query: Tensor, links: Links) -> Tensor:
-        """The same by W_value Σ_j α_ij x_j, and q_i·k_j by (W_keyᵀ q_i)·x_j: where inputs are narrow there is less to gather.
+        """Return the same as W_value Σ_j α_ij x_j, with q_i·k_j as (W_keyᵀ q_i)·x_j: narrow inputs are less to gather.
 
         The bias of the keys, alike for all neighbours, drops out of the softmax.
         """

@@ -62,10 +62,10 @@ def states() -> list[NDArray[np.float32]]:
 
 
 def carried(
-    model: IsoST, states: list[NDArray[np.float32]], targets: Sequence[float], *, seed: int = 0
+    model: IsoST, states: list[NDArray[np.float32]], targets: Sequence[float], *, seed: int = 0, parts: Any = "both"
 ) -> dict[tuple[int, int], Carried]:
     """By target and section, of which each pair may come once."""
-    found = list(carry_sections(model, states, DEPTHS, np.asarray(targets), seed=seed))
+    found = list(carry_sections(model, states, DEPTHS, np.asarray(targets), seed=seed, parts=parts))
     assert max(Counter((c.target, c.section) for c in found).values()) == 1
     return {(c.target, c.section): c for c in found}
 
@@ -172,6 +172,24 @@ def test_chunks_change_nothing(
     for key, part in together.items():
         np.testing.assert_allclose(part.state, apart[key].state, atol=1e-5)
         assert part.weight == apart[key].weight
+
+
+@pytest.mark.parametrize("planar", [True, False])
+@pytest.mark.parametrize("sigma", [(0.0, 0.0, 0.0, 0.0), (0.3, 0.3, 0.0, 0.3)])
+def test_positions_carried_alone_are_those_carried_with_expression(
+    states: list[NDArray[np.float32]], sigma: tuple[float, ...], planar: bool
+) -> None:
+    model, targets = drifting_model(sigma=sigma, planar=planar), [0.05, 0.1, 0.3, 0.38, 0.2]
+    whole = carried(model, states, targets)
+    asked = []
+    for drift in model.drifts.values():
+        drift.expression.register_forward_hook(lambda *_: asked.append(1))
+    alone = carried(model, states, targets, parts="shape")
+    assert not asked
+    assert alone.keys() == whole.keys()
+    for key, part in alone.items():
+        np.testing.assert_array_equal(part.state, whole[key].state[:, :3])
+        assert part.weight == whole[key].weight
 
 
 def test_gaps_are_walked_in_chunks_of_bounded_size() -> None:

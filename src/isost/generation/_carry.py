@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from isost.nn import Drift
 from isost.sde import GaussianNoise, depth_grid, walk
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Carried:
     section
         Section that the cells come from; all its cells are here, in its order.
     state
-        Their states (n, 3 + G).
+        Their states (n, 3 + G), or positions (n, 3) where these alone were carried.
     weight
         Share of them that a section at this depth would have: 1 − t of the lower section, t of the upper one.
     """
@@ -77,6 +78,7 @@ def carry_sections(
     targets: NDArray[np.floating],
     *,
     seed: int,
+    parts: Literal["both", "shape"] = "both",
 ) -> Iterator[Carried]:
     """Carry every section up and down through its gaps and hold it at the depths asked for.
 
@@ -96,12 +98,17 @@ def carry_sections(
         Depths asked for, between the first and the last section, in any order.
     seed
         Seed of the noise.
+    parts
+        With ``"shape"`` positions (n, 3) alone, which do not depend on expression: those that ``"both"`` gives, noise
+        included, without the cost of the expression network.
 
     Yields
     ------
     For every depth the section below and the one above, in no particular order; at a measured depth that section.
     A model of one direction carries the section below alone, with weight 1.
     """
+    if parts == "shape":
+        states = [state[:, :3] for state in states]
     inside: dict[int, list[int]] = {}
     for target, depth in enumerate(targets):
         place = locate(depths, float(depth))
@@ -157,13 +164,16 @@ def _walked(
 ) -> Iterator[Carried]:
     drift, sigma = model.drifts[direction], model.sigma
     device = next(drift.parameters()).device
+    n_dims = states[0].shape[1]
+    if n_dims == 3:
+        drift = _of_positions(drift)
     with torch.inference_mode():
         steps = walk(
             drift,
             [torch.as_tensor(np.asarray(states[route.section], np.float32), device=device) for route in routes],
             [route.grid for route in routes],
-            sigma=None if sigma is None else sigma.to(device),
-            noise=None if sigma is None else GaussianNoise(seed),
+            sigma=None if sigma is None else sigma[:n_dims].to(device),
+            noise=None if sigma is None else GaussianNoise(seed, n_dims=len(sigma)),
             # one stream of noise for each gap and direction, whatever walks beside it
             block_ids=[2 * route.gap + (direction == "backward") for route in routes],
         )
@@ -175,6 +185,14 @@ def _walked(
                     share = t if direction == "backward" else 1 - t
                     weight = share if model.settings.dual else 1.0
                     yield Carried(target, route.section, state.cpu().numpy(), weight)
+
+
+def _of_positions(drift: Drift) -> Drift:
+    """Drift of the positions alone, by the same network."""
+    with torch.device("meta"):  # draws no weights: those of the drift take their place
+        alone = Drift(0, n_neighbors=drift.n_neighbors, planar=drift.planar)
+    alone.shape = drift.shape
+    return alone
 
 
 def _chunks(gaps: dict[int, list[int]], sizes: Sequence[int], direction: str) -> Iterator[list[int]]:

@@ -215,10 +215,10 @@ def _density(
     accumulator = Accumulator(grid, 0)
     carrying: Carrying = {}
     low, high = grid.centers([np.zeros(3), np.array(grid.shape) - 1])
-    for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed):
+    for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed, parts="shape"):
         if model.settings.mean_shift:
             carrying[carried.target, carried.section] = carried.state[:, :2].copy()
-        points = normalization.decode(carried.state[:, :3], dims=SPACE)
+        points = normalization.decode(carried.state, dims=SPACE)
         # cells that stray beyond all measured ones count at the edge of the grid, so that none is lost
         points[:, :2] = points[:, :2].clip(low[:2], high[:2])
         points[:, 2] = grid.layer_depths()[carried.target]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from isost._normalization import Normalization
-from isost.generation import Carried, _carry, carry_sections, locate
+from isost.generation import Carried, _carry, carry_sections, locate, runs_of_gaps
 from isost.model import IsoST, ModelSettings
 
 if TYPE_CHECKING:
@@ -192,10 +192,9 @@ def test_positions_carried_alone_are_those_carried_with_expression(
         assert part.weight == whole[key].weight
 
 
-def test_gaps_are_walked_in_chunks_of_bounded_size() -> None:
-    wanted: dict[int, list[int]] = {gap: [0] for gap in range(4)}
-    chunks = list(_carry._chunks(wanted, [40_000, 20_000, 10_000, 70_000, 1], "forward"))
-    assert chunks == [[0, 1], [2], [3]]  # the last is larger than the bound by itself
+def test_gaps_walk_in_runs_of_bounded_size() -> None:
+    runs = list(runs_of_gaps({0: 40_000, 1: 20_000, 3: 10_000, 4: 70_000}))
+    assert runs == [[0, 1], [3], [4]]  # the last is larger than the bound by itself
 
 
 def test_the_same_seed_gives_the_same_cells_and_another_seed_others(states: list[NDArray[np.float32]]) -> None:

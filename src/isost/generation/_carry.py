@@ -10,13 +10,13 @@ from isost.nn import Drift
 from isost.sde import GaussianNoise, depth_grid, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from isost.model import IsoST
 
-__all__ = ["Carried", "carry_sections", "locate"]
+__all__ = ["Carried", "carry_sections", "locate", "runs_of_gaps"]
 
 _MOST_POINTS = 65_536  # that walk together: bounds memory; noise and graphs do not depend on it
 _ROUNDING = 1e-9  # of a gap: a depth this near to a section is the section's own, computed in another way
@@ -118,7 +118,8 @@ def carry_sections(
         else:
             inside.setdefault(place.gap, []).append(target)
     for direction in model.drifts:
-        for gaps in _chunks(inside, [len(state) for state in states], direction):
+        sizes = {gap: len(states[gap + (direction == "backward")]) for gap in sorted(inside)}
+        for gaps in runs_of_gaps(sizes):
             routes = [_route(gap, inside[gap], depths, targets, direction, model.settings.delta_z) for gap in gaps]
             yield from _walked(model, direction, routes, states, depths, targets, seed=seed)
 
@@ -195,16 +196,25 @@ def _of_positions(drift: Drift) -> Drift:
     return alone
 
 
-def _chunks(gaps: dict[int, list[int]], sizes: Sequence[int], direction: str) -> Iterator[list[int]]:
-    """Gaps that walk together: as many as keep the number of points within bounds."""
-    chunk: list[int] = []
+def runs_of_gaps(sizes: Mapping[int, int]) -> Iterator[list[int]]:
+    """Split gaps into runs that walk together: as many as keep the number of points within bounds.
+
+    Parameters
+    ----------
+    sizes
+        Gap to the number of points that walk through it, in order.
+
+    Yields
+    ------
+    Consecutive entries of `sizes`; at least one, even where it is beyond the bound by itself.
+    """
+    run: list[int] = []
     points = 0
-    for gap in sorted(gaps):
-        size = sizes[gap + (direction == "backward")]
-        if chunk and points + size > _MOST_POINTS:
-            yield chunk
-            chunk, points = [], 0
-        chunk.append(gap)
+    for gap, size in sizes.items():
+        if run and points + size > _MOST_POINTS:
+            yield run
+            run, points = [], 0
+        run.append(gap)
         points += size
-    if chunk:
-        yield chunk
+    if run:
+        yield run

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import uuid
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isost._keys import SECTION
+from isost._writing import whole_file, whole_folder
 
 from ._split import split_sections
 
@@ -68,21 +67,14 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
         If `path` ends in neither ``.h5ad`` nor ``.zarr``.
     """
     path = _with_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        if path.suffix == ".h5ad":
+    if path.suffix == ".h5ad":
+        with whole_file(path) as unfinished:
             adata.write_h5ad(unfinished)
-        else:
-            with warnings.catch_warnings():
-                # the format is whatever anndata's own setting says, and `read` reads both
-                warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
-                adata.write_zarr(unfinished)
-            # a folder cannot be renamed onto one that holds something
-            _remove(path)
-        unfinished.replace(path)
-    finally:
-        _remove(unfinished)
+    else:
+        with whole_folder(path) as unfinished, warnings.catch_warnings():
+            # the format is whatever anndata's own setting says, and `read` reads both
+            warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
+            adata.write_zarr(unfinished)
 
 
 def read_sections(
@@ -151,10 +143,3 @@ def _with_suffix(path: str | PathLike[str]) -> Path:
         msg = f"{path} must end in {' or '.join(SUFFIXES)}"
         raise ValueError(msg)
     return path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

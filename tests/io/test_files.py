@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,20 @@ def test_what_is_written_is_read(tmp_path, suffix):
         io.write(adata, path)
         np.testing.assert_array_equal(io.read(path).X, adata.X)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_what_is_lazy_is_read_when_it_is_computed(tmp_path, suffix):
+    adata = section(0, kind=list("ababab"))
+    adata.layers["counts"], adata.obsm["spatial"], adata.uns["a"] = adata.X > 0.5, np.ones((6, 2)), {"b": 1}
+    io.write(adata, tmp_path / f"a{suffix}")
+    found = io.read(tmp_path / f"a{suffix}", lazy=True)
+    for lazy, expected in ((found.X, adata.X), (found.layers["counts"], adata.layers["counts"])):
+        assert isinstance(lazy, da.Array)
+        np.testing.assert_array_equal(lazy.compute(), expected)
+    pd.testing.assert_frame_equal(found.obs, io.read(tmp_path / f"a{suffix}").obs)
+    assert found.uns == {"a": {"b": 1}}
+    np.testing.assert_array_equal(found.obsm["spatial"], adata.obsm["spatial"])
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])

@@ -3,8 +3,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from isost._keys import SECTION
 from isost._writing import whole_file, whole_folder
@@ -21,17 +22,19 @@ __all__ = ["read", "read_sections", "write"]
 SUFFIXES = (".h5ad", ".zarr")
 
 
-def read(path: str | PathLike[str]) -> AnnData:
+def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
     """Read one AnnData.
 
     Parameters
     ----------
     path
         A file ``.h5ad`` or a folder ``.zarr``.
+    lazy
+        Leave `X` and `layers` where they are, as dask arrays that are read when they are computed.
 
     Returns
     -------
-    The AnnData, in memory.
+    The AnnData, in memory but for what is lazy.
 
     Raises
     ------
@@ -46,7 +49,24 @@ def read(path: str | PathLike[str]) -> AnnData:
     if not path.exists():
         msg = f"there is no {path}"
         raise FileNotFoundError(msg)
+    if lazy:
+        return _read_lazily(path)
     return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+
+
+def _read_lazily(path: Path) -> AnnData:
+    import h5py
+    import zarr
+    from anndata import AnnData
+    from anndata.experimental import read_elem_lazy
+    from anndata.io import read_elem
+
+    store: Any = h5py.File(path) if path.suffix == ".h5ad" else nullcontext(zarr.open_group(path, mode="r"))
+    with store as group:
+        X = read_elem_lazy(group["X"]) if "X" in group else None
+        layers = {name: read_elem_lazy(group[f"layers/{name}"]) for name in group.get("layers", {})}
+        others = {name: read_elem(group[name]) for name in ("obs", "var", "obsm", "varm", "uns") if name in group}
+        return AnnData(X, layers=layers, **others)
 
 
 def write(adata: AnnData, path: str | PathLike[str]) -> None:
@@ -78,7 +98,7 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
 
 
 def read_sections(
-    paths: str | PathLike[str] | Iterable[str | PathLike[str]], *, section_key: str = SECTION
+    paths: str | PathLike[str] | Iterable[str | PathLike[str]], *, section_key: str = SECTION, lazy: bool = False
 ) -> dict[str, AnnData]:
     """Read sections from files.
 
@@ -89,6 +109,9 @@ def read_sections(
         holds several sections.
     section_key
         Column of `obs` by which a single file is split.
+    lazy
+        Leave `X` and `layers` in the files, to be read when they are computed, as
+        ``isost.pp.slice_stack(lazy=True)`` does.
 
     Returns
     -------
@@ -110,13 +133,13 @@ def read_sections(
     elif _is_folder_of_files(Path(paths)):
         files = _files_in(Path(paths))
     else:
-        return split_sections(read(paths), section_key=section_key)
+        return split_sections(read(paths, lazy=lazy), section_key=section_key)
     names = [file.stem for file in files]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         msg = f"two files are called {twice!r}; a section takes its name from its file, so rename one of them"
         raise ValueError(msg)
-    return {name: read(file) for name, file in zip(names, files, strict=True)}
+    return {name: read(file, lazy=lazy) for name, file in zip(names, files, strict=True)}
 
 
 def _is_folder_of_files(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._matrix import read_expression
+from ._matrix import gene_range, is_lazy, read_expression, read_rows, row_blocks
 from ._pca import GenePCA
 from ._sections import as_sections, positions, section_depths, shared_genes
 from ._slice_stack import slice_stack
@@ -12,8 +12,12 @@ __all__ = [
     "GenePCA",
     "Stack",
     "as_sections",
+    "gene_range",
+    "is_lazy",
     "positions",
     "read_expression",
+    "read_rows",
+    "row_blocks",
     "section_depths",
     "shared_genes",
     "slice_stack",

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -9,10 +9,10 @@ from anndata import AnnData
 
 from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
 from isost._logging import logger, step
-from isost._normalization import EXPRESSION, Normalization
+from isost._normalization import EXPRESSION, SPACE, Normalization
 
 from ._join import join_colors, join_obs, join_obsm, join_var
-from ._matrix import is_integer_valued, join_expression, read_expression
+from ._matrix import gene_range, is_integer_valued, join_expression, lazy_expression, read_expression, row_blocks
 from ._pca import GenePCA
 from ._sections import as_sections, positions, section_depths, shared_genes
 
@@ -36,6 +36,7 @@ def slice_stack(
     layer: str | None = None,
     genes: Sequence[str] | None = None,
     n_comps: int = 50,
+    lazy: bool = False,
     seed: int = 0,
 ) -> AnnData:
     """Prepare registered sections as one stack: joined in z order, reduced to principal components, normalised.
@@ -66,6 +67,10 @@ def slice_stack(
         Use only these; by default all genes that the sections share, in the order of the lowest section.
     n_comps
         Number G of principal components; at most the number of genes and of points − 1.
+    lazy
+        Leave expression where it is, in files or by dask, and read it section by section whenever it is needed: X is
+        then a dask array with a chunk for each section, and memory holds little more than their points and states.
+        Components are then found from the covariance of the genes, at most 12,000. See :func:`isost.io.read_sections`.
     seed
         Starts the search for components where there are more than 2000 genes.
 
@@ -76,7 +81,7 @@ def slice_stack(
     sections have, with colours in `uns` that they agree on, and with:
 
     X
-        Expression on the input's scale, as given; sparse if a section's was.
+        Expression on the input's scale, as given; sparse if a section's was; a dask array when lazy.
     obs[section_key]
         Section of each point, an ordered categorical in z order. Row names are prefixed by it when not unique.
     obsm["spatial"]
@@ -87,7 +92,8 @@ def slice_stack(
         Loadings (genes, G), orthonormal.
     uns["isost"]
         ``params``: the parameters of this call; ``normalization``: ``minimum`` and ``scale`` of the 3 + G dimensions;
-        ``gene_mean`` and ``gene_scale`` of the z-scores; ``sections``: ``names`` and depths ``z``, in z order.
+        ``gene_mean`` and ``gene_scale`` of the z-scores; ``gene_range``: least and largest values (2, genes);
+        ``sections``: ``names`` and depths ``z``, in z order.
 
     Raises
     ------
@@ -123,7 +129,7 @@ def slice_stack(
     var_names = shared_genes(sections, genes=genes)
 
     with step("slice_stack") as notes:
-        stack = _join(sections, var_names, layer=layer, section_key=section_key)
+        stack = _join(sections, var_names, layer=layer, section_key=section_key, lazy=lazy)
         flat = [np.column_stack([points[name][:, :2], np.full(len(points[name]), depths[name])]) for name in order]
         stack.strings_to_categoricals(stack.obs)  # labels kept as strings are labels all the same
         stack.obsm[SPATIAL] = np.concatenate(flat)
@@ -145,10 +151,13 @@ def slice_stack(
     return stack
 
 
-def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, section_key: str) -> AnnData:
+def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, section_key: str, lazy: bool) -> AnnData:
     """All sections' points, in the order given."""
-    parts = [read_expression(name, section, genes, layer=layer) for name, section in sections.items()]
-    if all(is_integer_valued(part) for part in parts):
+    if lazy:
+        X = lazy_expression(sections, genes, layer=layer)
+    else:
+        X = join_expression([read_expression(name, one, genes, layer=layer) for name, one in sections.items()])
+    if all(map(is_integer_valued, row_blocks(X))):
         msg = (
             "all expression values are whole numbers: raw counts? Log-normalised expression is expected; call "
             "scanpy.pp.normalize_total and scanpy.pp.log1p first, or pass layer="
@@ -160,7 +169,7 @@ def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, s
     obs[section_key] = pd.Categorical(np.repeat(list(sections), sizes), categories=list(sections), ordered=True)
     listed = list(sections.values())
     return AnnData(
-        join_expression(parts),
+        X,
         obs=obs,
         var=join_var(listed, genes),
         obsm=join_obsm(listed),
@@ -171,22 +180,35 @@ def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, s
 def _add_state(stack: AnnData, depths: NDArray[np.float64], *, n_comps: int, seed: int) -> None:
     """Write the components, the state, and what undoes them."""
     pca = GenePCA.fit(stack.X, n_comps=n_comps, seed=seed)
-    values = np.column_stack([stack.obsm[SPATIAL], pca.scores(stack.X)])
-    normalization = _normalization(values, depths)
-    stack.obsm[STATE] = normalization.encode(values).astype(np.float32)
+    # components in their own unit first, whose range the normalisation needs
+    state = np.empty((stack.n_obs, 3 + pca.loadings.shape[1]), np.float32)
+    places, scores, start = stack.obsm[SPATIAL], state[:, EXPRESSION], 0
+    for block in row_blocks(stack.X):
+        scores[start : start + block.shape[0]] = pca.scores(block)
+        start += block.shape[0]
+    lower, upper = (np.append(find(places, axis=0), find(scores, axis=0)) for find in (np.min, np.max))
+    normalization = _normalization(lower, upper, depths)
+    state[:, SPACE] = normalization.encode(places, dims=SPACE)
+    for c in range(scores.shape[1]):  # one by one: the float64 components never exist at once
+        dim = slice(3 + c, 4 + c)
+        state[:, dim] = normalization.encode(state[:, dim], dims=dim)
+    stack.obsm[STATE] = state
     stack.varm[PCS] = pca.loadings
     stack.uns[UNS] = {
         "normalization": normalization.to_dict(),
         "gene_mean": pca.mean,
         "gene_scale": pca.scale,
+        "gene_range": gene_range(stack.X),
     }
 
 
-def _normalization(values: NDArray[np.float64], depths: NDArray[np.float64]) -> Normalization:
-    scale: Any = np.ptp(values, axis=0)
+def _normalization(
+    lower: NDArray[np.float64], upper: NDArray[np.float64], depths: NDArray[np.float64]
+) -> Normalization:
+    scale = upper - lower
     scale[:2] = scale[:2].max()
     scale[2] = np.median(np.diff(depths)) / MEDIAN_GAP
     # a component that only carries rounding errors must not be blown up to the range of the others
     ranges = scale[EXPRESSION]
     ranges[ranges <= 1e-5 * ranges.max()] = 1.0
-    return Normalization(values.min(axis=0), scale)
+    return Normalization(lower, scale)

@@ -252,7 +252,8 @@ def _fresh_model(
         forward = settings.drift()
         backward = settings.drift() if settings.dual else None
     components = sections.components(loadings)
-    sums = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
+    mean, mean_square = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
+    component_variance = mean_square - mean**2
     smoothing: dict[str, Any] = {"n_cells": settings.n_cells, "adaptive": settings.adaptive}
     own = cell_variance(sections.positions, components, **smoothing)
     gap_variance = choose_gap_variance(
@@ -262,6 +263,7 @@ def _fresh_model(
         random,
         moved,
         mean_shift=settings.mean_shift,
+        component_variance=component_variance,
         cell_variance=own,
         **smoothing,
     )
@@ -273,7 +275,7 @@ def _fresh_model(
         normalization=sections.stack.normalization,
         genes=list(stack.var_names),
         loadings=loadings,
-        component_variance=sums[1] - sums[0] ** 2,
+        component_variance=component_variance,
         cell_variance=own,
     )
 

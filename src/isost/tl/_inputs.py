@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from isost._keys import STATE, UNS
 from isost.generation import Expectation
-from isost.pp import GenePCA, Stack, slice_stack
+from isost.pp import GenePCA, Stack, read_rows, slice_stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,7 +104,7 @@ class Components(Sequence["NDArray[np.float64]"]):
         return len(self._stack.names)
 
     def __getitem__(self, k: Any) -> Any:
-        return self._pca.scores(self._X[self._stack.section(k)])
+        return self._pca.scores(read_rows(self._X, self._stack.section(k)))
 
 
 def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:

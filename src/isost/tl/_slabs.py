@@ -58,7 +58,9 @@ class Slabs(Sequence[AnnData]):
         self._targets = view.normalization.encode(self._depths[:, None], dims=DEPTH)[:, 0]
         self._expectation = sections.expectation(model)
         gap_of = np.array([locate(view.depths, target).gap for target in self._targets])
-        sizes = {int(gap): int(view.sizes[gap : gap + 2].max()) for gap in np.unique(gap_of)}
+        n_layers = dict(zip(*np.unique(gap_of, return_counts=True), strict=True))
+        # points times layers: what bounds the voxels bounds the points that walk, too
+        sizes = {int(gap): int(n * view.sizes[gap : gap + 2].max()) for gap, n in n_layers.items()}
         self._layers = [np.flatnonzero(np.isin(gap_of, gaps)) for gaps in runs_of_gaps(sizes)]
 
     def __len__(self) -> int:

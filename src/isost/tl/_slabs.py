@@ -101,9 +101,9 @@ class Slabs(Sequence[AnnData]):
         estimate = (model.loadings, model.component_variance, model.cell_variance)
         own = (view.z, view.sizes, view.gene_mean, view.gene_scale, *view.normalization.to_dict().values(), view.state)
         for array in (*weights, *estimate, *own, grid["origin"], grid["voxel_size"], grid["shape"]):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        labels = self._stack.obs[categorical_columns(self._stack)]
-        digest.update(pd.util.hash_pandas_object(labels, index=False).to_numpy().tobytes())
+            digest.update(np.ascontiguousarray(array).data)
+        for name in categorical_columns(self._stack):
+            digest.update(pd.util.hash_pandas_object(self._stack.obs[name], index=False).to_numpy().data)
         return digest.hexdigest()
 
     def _density(self, layers: NDArray[np.intp]) -> tuple[Voxels, Carrying]:

@@ -85,10 +85,10 @@ def lazy_expression(sections: Mapping[str, AnnData], genes: pd.Index, *, layer: 
     import dask.array as da
     from dask.delayed import delayed
 
-    kept = [_matrix(name, section, layer=layer) for name, section in sections.items()]
-    begun: Any = np.empty((0, len(genes)), np.result_type(*[values.dtype for values in kept]))
-    # of dask, or in memory, or in a file
-    if any(is_sparse(getattr(values, "_meta", values)) or hasattr(values, "to_memory") for values in kept):
+    # one by one: of a view in a file, this reads it
+    kinds = [_kind(_matrix(name, section, layer=layer)) for name, section in sections.items()]
+    begun: Any = np.empty((0, len(genes)), np.result_type(*[dtype for dtype, _ in kinds]))
+    if any(sparsely for _, sparsely in kinds):
         begun = sparse.csr_matrix(begun)
 
     def read(name: str) -> Any:
@@ -111,6 +111,11 @@ def _matrix(name: str, section: AnnData, *, layer: str | None) -> Any:
         msg = f"section {name!r} has no X; pass layer= (it has {list(section.layers.keys())})"
         raise KeyError(msg)
     return values
+
+
+def _kind(values: Any) -> tuple[np.dtype, bool]:
+    """Type of the numbers, and whether they are sparse: of dask, in memory or in a file."""
+    return values.dtype, is_sparse(getattr(values, "_meta", values)) or hasattr(values, "to_memory")
 
 
 def is_lazy(X: Any) -> bool:

@@ -204,3 +204,15 @@ def test_a_stored_volume_is_drawn(stack: AnnData, model: IsoST, tmp_path: Path) 
     stored = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE, store=tmp_path / "volume.zarr")
     isost.pl.volume(stored, color=stack.var_names[0], show=False)
     plt.close("all")
+
+
+def test_voxels_above_one_another_share_their_estimates(
+    model: IsoST, stack: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_slabs, "_BLOCK", 50)
+    fine = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE / 2)
+    # voxel by voxel, as where tissue moves
+    monkeypatch.setattr(Slabs, "_where_tissue_stays", Slabs._where_tissue_moves)
+    slow = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE / 2)
+    np.testing.assert_allclose(fine.obsm["X_pca"], slow.obsm["X_pca"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fine.obs["uncertainty"], slow.obs["uncertainty"], rtol=1e-9)

@@ -33,6 +33,10 @@ class Estimate:
     mean: NDArray[np.float64]
     leverage: NDArray[np.float64]
 
+    def __getitem__(self, rows: NDArray[np.intp]) -> Estimate:
+        """Estimate at some of the query points."""
+        return Estimate(self.mean[rows], self.leverage[rows])
+
 
 class LocalLinear:
     """Local linear regression on the plane (loess, Cleveland 1979) over the nearest measured cells.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,18 @@ from ._labels import categorical_columns, probable_labels
 from ._origins import Carrying, origins
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from isost.field import Estimate
     from isost.model import IsoST
     from isost.volume import Grid, Voxels
 
     from ._inputs import Sections
+
+    # number of the layer, rows of its voxels, and what is expected there of the lower and of the upper section
+    _Estimates = tuple[int, NDArray[np.intp], Estimate, Estimate]
 
 __all__ = ["Slabs"]
 
@@ -57,7 +64,7 @@ class Slabs(Sequence[AnnData]):
         self._depths = np.minimum(grid.layer_depths(), view.z[-1])
         self._targets = view.normalization.encode(self._depths[:, None], dims=DEPTH)[:, 0]
         self._expectation = sections.expectation(model)
-        gap_of = np.array([locate(view.depths, target).gap for target in self._targets])
+        gap_of = np.array([self._gap(layer) for layer in range(len(self._targets))])
         n_layers = dict(zip(*np.unique(gap_of, return_counts=True), strict=True))
         # points times layers: what bounds the voxels bounds the points that walk, too
         sizes = {int(gap): int(n * view.sizes[gap : gap + 2].max()) for gap, n in n_layers.items()}
@@ -132,23 +139,53 @@ class Slabs(Sequence[AnnData]):
     def _expected(
         self, layers: NDArray[np.intp], index: NDArray[np.int64], centers: NDArray[np.float64], carrying: Carrying
     ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Estimate the expected components of the voxels (n, C), and their uncertainty (n,), layer by layer."""
+        """Estimate the expected components of the voxels (n, C), and their uncertainty (n,)."""
         model, view = self._model, self._sections.stack
         places = view.normalization.encode(centers, dims=SPACE)[:, :2]
         components = np.empty((len(centers), model.loadings.shape[1]), dtype=np.float32)
         uncertainty = np.empty(len(centers))
         total = np.where(model.component_variance > 0, model.component_variance, 1.0)
-        for layer in layers:
-            gap, fraction = locate(view.depths, self._targets[layer])
-            # rows come in the order of z, so that a layer is one run of them
-            first, last = np.searchsorted(index[:, 2], [layer, layer + 1])
-            came_from = origins(self._sections, model, carrying, int(layer), gap, places[first:last])
-            for start in range(first, last, _BLOCK):
-                rows = slice(start, min(start + _BLOCK, last))
-                here = slice(rows.start - first, rows.stop - first)
-                expected = self._expectation(
-                    gap, fraction, places[rows], origins=(came_from[0][here], came_from[1][here])
-                )
+        estimates = self._where_tissue_moves if model.settings.mean_shift else self._where_tissue_stays
+        for gap, own in groupby(layers, self._gap):
+            for layer, rows, lower, upper in estimates(gap, list(own), index, places, carrying):
+                fraction = locate(view.depths, float(self._targets[layer])).fraction
+                expected = self._expectation.between(gap, fraction, lower, upper)
                 components[rows] = expected.mean
                 uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
         return components, uncertainty
+
+    def _gap(self, layer: int) -> int:
+        return locate(self._sections.stack.depths, float(self._targets[layer])).gap
+
+    def _where_tissue_moves(
+        self, gap: int, layers: list[int], index: NDArray[np.int64], places: NDArray[np.float64], carrying: Carrying
+    ) -> Iterator[_Estimates]:
+        """Estimate both sections of a gap for the voxels of its layers, where the tissue of each comes from."""
+        for layer in layers:
+            # rows come in the order of z, so that a layer is one run of them
+            first, last = np.searchsorted(index[:, 2], [layer, layer + 1])
+            came_from = origins(self._sections, self._model, carrying, int(layer), gap, places[first:last])
+            for start in range(0, last - first, _BLOCK):
+                lower, upper = (
+                    self._expectation.at_section(k, place[start : start + _BLOCK])
+                    for k, place in zip((gap, gap + 1), came_from, strict=True)
+                )
+                yield layer, np.arange(first + start, first + start + len(lower.mean)), lower, upper
+
+    def _where_tissue_stays(
+        self, gap: int, layers: list[int], index: NDArray[np.int64], places: NDArray[np.float64], _: Carrying
+    ) -> Iterator[_Estimates]:
+        """Estimate them where the voxels are: once for all voxels above one another."""
+        first, last = np.searchsorted(index[:, 2], [layers[0], layers[-1] + 1])
+        columns, example, column = np.unique(
+            index[first:last, 1] * self._grid.shape[0] + index[first:last, 0], return_index=True, return_inverse=True
+        )
+        # by column, and in a column by layer
+        order = np.argsort(column, kind="stable")
+        for start in range(0, len(columns), _BLOCK):
+            place = places[first + example[start : start + _BLOCK]]
+            lower, upper = (self._expectation.at_section(k, place) for k in (gap, gap + 1))
+            block = order[slice(*np.searchsorted(column[order], [start, start + _BLOCK]))]
+            for layer in layers:
+                rows = block[index[first + block, 2] == layer]
+                yield layer, first + rows, lower[column[rows] - start], upper[column[rows] - start]

@@ -11,12 +11,12 @@ and shift are given instead of chosen by leaving sections out. --epochs 0 leaves
 from __future__ import annotations
 
 import argparse
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from _measure import measured
 
 import isost
 
@@ -38,24 +38,24 @@ def main() -> None:
     options = parser.parse_args()
     isost.settings.progress = False
     folder = options.folder / f"{options.sections}x{options.cells}x{options.genes}"
-    with measured("sections to disk"):
+    with told("sections to disk"):
         write_sections(folder, options.sections, options.cells, options.genes)
-    with measured("open sections"):
+    with told("open sections"):
         sections = isost.io.read_sections(folder, lazy=True)
-    with measured("stack"):
+    with told("stack"):
         stack = isost.pp.slice_stack(sections, lazy=True)
     fixed: dict[str, Any] = {"n_cells": 30, "adaptive": False, "expression_shift": 0.0} if options.chosen else {}
-    with measured("fit"):
+    with told("fit"):
         model = isost.tl.fit(stack, epochs=options.epochs, **fixed)
     width = float(np.ptp(stack.obsm["spatial"][:, :2], axis=0).max())
-    with measured("volume"):
+    with told("volume"):
         volume = isost.tl.reconstruct(
             stack, model=model, voxel_size=width / options.across, store=options.folder / "volume.zarr"
         )
     print(f"{volume.n_obs:,} voxels, grid {volume.uns['isost']['grid']['shape']}")
-    with measured("a gene of it"):
+    with told("a gene of it"):
         volume[:, volume.var_names[0]].X.compute(scheduler="synchronous")
-    with measured("a section"):
+    with told("a section"):
         isost.tl.section(stack, model=model, z=GAP / 2)
 
 
@@ -72,13 +72,10 @@ def write_sections(folder: Path, n_sections: int, n_cells: int, n_genes: int) ->
 
 
 @contextmanager
-def measured(what: str) -> Iterator[None]:
-    Path("/proc/self/clear_refs").write_text("5")
-    start = time.perf_counter()
-    yield
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    now, peak = (int(status[key].split()[0]) / 2**20 for key in ("VmRSS", "VmHWM"))
-    print(f"{what:<18}{time.perf_counter() - start:9.1f} s   peak {peak:6.2f} GB   left {now:6.2f} GB", flush=True)
+def told(what: str) -> Iterator[None]:
+    with measured() as cost:
+        yield
+    print(f"{what:<18}{cost.wall:9.1f} s   peak {cost.peak:6.2f} GB   left {cost.left:6.2f} GB", flush=True)
 
 
 if __name__ == "__main__":

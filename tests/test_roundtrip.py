@@ -153,7 +153,23 @@ def test_scanpy_works_on_volume_and_section(results: Results) -> None:
     sc.pp.neighbors(volume, use_rep="X_pca", n_neighbors=10)
     assert volume.obsp["connectivities"].shape == (volume.n_obs, volume.n_obs)
     section = results["section"][results["section"].obs["cut"] == 1].copy()
-    for adata, basis, color in ((volume, "spatial", "density"), (section, "spatial", "cell_type")):
-        axes = sc.pl.embedding(adata, basis=basis, color=color, show=False)
-        assert axes.get_title() == color
-        plt.close("all")
+    for adata, color in ((volume, "density"), (section, "cell_type")):
+        for projection in ("2d", "3d"):
+            axes = sc.pl.embedding(adata, basis="spatial", projection=projection, color=color, show=False)
+            assert (axes.get_title(), axes.name == "3d") == (color, projection == "3d")
+            plt.close("all")
+
+
+@pytest.mark.parametrize("what", ["volume", "section"])
+def test_scanpy_ranks_genes_that_mark_a_type(results: Results, what: str) -> None:
+    import scanpy as sc
+
+    adata = results[what].copy()
+    common = adata.obs["cell_type"].value_counts().index[:2]
+    adata = adata[adata.obs["cell_type"].isin(common)].copy()
+    sc.tl.rank_genes_groups(adata, "cell_type", method="wilcoxon")
+    for group in common:
+        best = sc.get.rank_genes_groups_df(adata, group).iloc[0]
+        inside = adata.obs["cell_type"] == group
+        gene = adata.obs_vector(best["names"])
+        assert gene[inside].mean() > gene[~inside].mean()

@@ -24,12 +24,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Yields
     ------
-    A path beside it to write to, with the same suffix. It is renamed to `path` when the block ends, so that whoever
+    A path beside it to write to, with the same suffixes. It is renamed to `path` when the block ends, so that whoever
     reads `path` finds the old file or the new, and removed when the block raises.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
+    unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         yield unfinished
         with unfinished.open("rb+") as file:
@@ -55,7 +55,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
+    unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
     try:
         yield unfinished
         remove(path)  # a folder cannot be renamed onto one that holds something

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["demo", "evaluate", "reconstruct"]
 
 SectionFiles = Annotated[
-    list[Path], typer.Argument(help="One .h5ad or .zarr for each section, a folder of them, or one with all sections.")
+    list[Path],
+    typer.Argument(
+        help="One .h5ad or .zarr for each section, a folder of them, or one with all sections; a SpatialData too."
+    ),
 ]
 Depths = Annotated[
     list[float] | None, typer.Option(help="Depth of a section, in the unit of x and y; once for each, in order.")
@@ -28,8 +31,6 @@ SpatialKey = Annotated[str, typer.Option(help="Key of obsm with x and y, and z i
 SectionKey = Annotated[str, typer.Option(help="Column of obs that names the section, in a file with several.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with the expression. Default: X.")]
 Log1p = Annotated[bool, typer.Option(help="Take log(1 + x) first, for expression that is not logged yet.")]
-
-_SUFFIXES = (".h5ad", ".zarr")
 
 
 @app.command()
@@ -91,8 +92,8 @@ def reconstruct(
     """  # noqa: D301
     with errors_in_a_line(debug=debug):
         talk(verbose)
-        if out.suffix not in _SUFFIXES:  # said before the training, not after it
-            msg = f"--out {out} must end in {' or '.join(_SUFFIXES)}"
+        if out.suffix not in isost.io.SUFFIXES:  # said before the training, not after it
+            msg = f"--out {out} must end in {' or '.join(isost.io.SUFFIXES)}"
             raise ValueError(msg)
         if lazy and out.suffix != ".zarr":
             msg = f"--out {out} must end in .zarr with --lazy"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._matrix import gene_range, is_lazy, read_expression, read_rows, row_blocks
 from ._pca import GenePCA
+from ._registration import check_registration
 from ._sections import as_sections, positions, section_depths, shared_genes
 from ._slice_stack import slice_stack
 from ._stack import Stack
@@ -12,6 +13,7 @@ __all__ = [
     "GenePCA",
     "Stack",
     "as_sections",
+    "check_registration",
     "gene_range",
     "is_lazy",
     "positions",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["check_registration"]
 
 _N_COMPS = 10
-# Registered sections gain at most 0.03 (MERFISH hypothalamus), 0.06 (synovium), 0.07 (synthetic organ, whose layers
+# Registered sections gain at most 0.01 (MERFISH hypothalamus), 0.06 (synovium), 0.07 (synthetic organ, whose layers
 # turn) and, where the tissue narrows to a tip, 0.13 (fly embryo); a shift by a fifth of the width brings 0.3 and more.
 _GAIN, _LARGE_GAIN = 0.05, 0.15
 _REGISTERED = "registered"

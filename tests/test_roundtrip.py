@@ -128,6 +128,20 @@ def test_the_grid_of_a_volume_that_was_read_still_holds(results: Results, tmp_pa
     np.testing.assert_allclose(read.obsm["spatial"], centers)
 
 
+def test_a_volume_and_generated_sections_make_a_spatialdata(results: Results, tmp_path: Path) -> None:
+    import spatialdata
+
+    volume, section = results["volume"], results["section"]
+    genes = list(volume.var_names[:3])
+    isost.io.to_spatialdata(volume, section, section_key="cut", channels=genes).write(tmp_path / "it.zarr")
+    read = spatialdata.read_zarr(tmp_path / "it.zarr")
+    x, y, z = volume.obsm["voxel"].T
+    np.testing.assert_array_equal(read["volume"].sel(c=genes).to_numpy()[:, z, y, x].T, volume[:, genes].X)
+    assert read["volume"].shape[:0:-1] == tuple(volume.uns["isost"]["grid"]["shape"])
+    for cut, cells in section.obs.groupby("cut"):
+        np.testing.assert_array_equal(read[str(cut)].layers["mean"], section[cells.index].layers["mean"])
+
+
 @pytest.mark.filterwarnings("ignore:'.*' is not a valid key!:SyntaxWarning")
 def test_squidpy_measures_the_volume(results: Results) -> None:
     import squidpy as sq

@@ -70,6 +70,8 @@ def test_one_channel_is_a_plain_3d_image_and_its_unit_is_not_made_up(volume, exp
         io.write_image(volume, tmp_path / name, channels="gene0", fill=-1)
     image, header = nrrd.read(str(tmp_path / "v.nrrd"))
     np.testing.assert_array_equal(image, expected[..., 2])
+    io.write_image(volume, tmp_path / "v.nrrd", channels="density", fill=-1)
+    np.testing.assert_array_equal(nrrd.read(str(tmp_path / "v.nrrd"))[0], expected[..., 1])
     assert "space units" not in header
     nifti = nibabel.load(tmp_path / "v.nii")
     assert nifti.shape == (4, 3, 5)
@@ -94,6 +96,8 @@ def test_a_lazy_volume_is_made_a_few_layers_at_a_time(volume, monkeypatch):
 def test_errors(volume, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"must end in one of \.nrrd, "):
         io.write_image(volume, tmp_path / "v.png")
+    with pytest.raises(ValueError, match="unit must be 'µm', 'mm' or None, not 'um'"):
+        io.write_image(volume, tmp_path / "v.tif", unit="um")
     with pytest.raises(KeyError, match=r"\['Gad1'\] are neither genes nor columns of obs"):
         io.write_image(volume, tmp_path / "v.tif", channels=["gene0", "Gad1"])
     with pytest.raises(ValueError, match=r"\['cell_type'\] of obs must be numeric"):

@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Unit = Literal["µm", "mm"]
-    Write = Callable[[Path, NDArray[np.float32], Grid, list[str], Unit | None], None]
+    Write = Callable[[Path, Any, Grid, list[str], Unit | None], None]
 
 __all__ = ["volume_image", "write_image"]
 
 _SLAB_BYTES = 64 * 2**20
+_NIFTI_UNITS = {"µm": "micron", "mm": "mm", None: "unknown"}
 
 
 def write_image(
@@ -57,7 +58,7 @@ def write_image(
     KeyError
         If this is no volume, or a channel is not there.
     ValueError
-        If `path` ends in something else, a channel is not numeric, or genes share a name.
+        If `path` ends in something else, the unit is another one, a channel is not numeric, or genes share a name.
 
     Notes
     -----
@@ -83,9 +84,12 @@ def write_image(
     if write is None:
         msg = f"{path} must end in one of {', '.join(_WRITERS)}"
         raise ValueError(msg)
+    if unit not in _NIFTI_UNITS:
+        msg = f"unit must be 'µm', 'mm' or None, not {unit!r}"
+        raise ValueError(msg)
     image, grid, names = volume_image(volume, channels, fill=fill)
     with whole_file(path) as unfinished:
-        write(unfinished, np.asarray(image), grid, names, unit)
+        write(unfinished, image, grid, names, unit)
 
 
 def volume_image(volume: AnnData, channels: str | Sequence[str] | None, *, fill: float) -> tuple[Any, Grid, list[str]]:
@@ -147,7 +151,8 @@ def _slab(
     return image
 
 
-def _write_nrrd(path: Path, image: NDArray[np.float32], grid: Grid, names: list[str], unit: Unit | None) -> None:
+def _write_nrrd(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit | None) -> None:
+    nrrd = _optional("nrrd", "pynrrd")
     data = _without_single(image)
     directions = np.full((data.ndim, 3), np.nan)  # the axis of the channels has none
     directions[:3] = np.eye(3) * grid.voxel_size
@@ -159,20 +164,20 @@ def _write_nrrd(path: Path, image: NDArray[np.float32], grid: Grid, names: list[
         "channels": json.dumps(names),
         **({"space units": [unit.replace("µ", "u")] * 3} if unit else {}),  # the header is ASCII
     }
-    _optional("nrrd", "pynrrd").write(str(path), data, header, index_order="C")
+    nrrd.write(str(path), data, header, index_order="C")
 
 
-def _write_nifti(path: Path, image: NDArray[np.float32], grid: Grid, names: list[str], unit: Unit | None) -> None:
+def _write_nifti(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit | None) -> None:
     nibabel = _optional("nibabel", "nibabel")
     affine = np.diag([grid.voxel_size] * 3 + [1.0])
     affine[:3, 3] = grid.centers([0, 0, 0])
     nifti = nibabel.Nifti1Image(_without_single(image).T, affine)
-    nifti.header.set_xyzt_units({"µm": "micron", "mm": "mm", None: "unknown"}[unit])
+    nifti.header.set_xyzt_units(_NIFTI_UNITS[unit])
     nifti.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", json.dumps(names).encode()))
     nibabel.save(nifti, path)
 
 
-def _write_tiff(path: Path, image: NDArray[np.float32], grid: Grid, names: list[str], unit: Unit | None) -> None:
+def _write_tiff(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit | None) -> None:
     import tifffile
 
     planes = len(names) * grid.shape[2]
@@ -187,7 +192,7 @@ def _write_tiff(path: Path, image: NDArray[np.float32], grid: Grid, names: list[
         **{f"PhysicalSize{axis}": grid.voxel_size for axis in position},
         **{f"PhysicalSize{axis}Unit": said for axis in position},
     }
-    tifffile.imwrite(path, image, ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
+    tifffile.imwrite(path, np.asarray(image), ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
 
 
 _WRITERS: dict[str, Write] = {
@@ -199,9 +204,9 @@ _WRITERS: dict[str, Write] = {
 }
 
 
-def _without_single(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Leave the axis of the channels out where there is only one."""
-    return image[0] if len(image) == 1 else image
+def _without_single(image: Any) -> NDArray[np.float32]:
+    """Make the image, without the axis of the channels where there is only one."""
+    return np.asarray(image[0] if len(image) == 1 else image)
 
 
 def _optional(module: str, package: str) -> Any:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from isost.metrics import registration
+from isost.metrics import Section, registration
 from isost.metrics._registration import _image
 
 WIDTH = 100.0
@@ -36,7 +36,7 @@ def undone(points, found):
 
 def test_registered_sections_have_nothing_to_gain():
     (lower, lower_values), (upper, upper_values) = section(0), section(1)
-    found = registration(lower, upper, lower_values, upper_values)
+    found = registration(Section(lower, lower_values), Section(upper, upper_values))
     assert found.overlap > 0.95
     assert found.correlation > 0.9
     assert found.gain < 0.01
@@ -51,7 +51,7 @@ def test_registered_sections_have_nothing_to_gain():
 def test_what_was_done_to_a_section_is_found(degrees, mirrored, shift):
     (lower, lower_values), (upper, upper_values) = section(0), section(1)
     moved = turned(upper, degrees, mirrored=mirrored) + shift
-    found = registration(lower, moved, lower_values, upper_values)
+    found = registration(Section(lower, lower_values), Section(moved, upper_values))
     assert found.mirrored == mirrored
     assert found.gain > 0.15
     assert min(found.best_overlap, found.best_correlation) > 0.9
@@ -60,11 +60,12 @@ def test_what_was_done_to_a_section_is_found(degrees, mirrored, shift):
 
 def test_outline_alone_and_values_alone_can_tell():
     (lower, _), (upper, _) = section(0), section(1)
-    by_outline = registration(lower, turned(upper, 50), np.zeros((len(lower), 1)), np.zeros((len(upper), 1)))
+    flat = [np.zeros((len(points), 1)) for points in (lower, upper)]
+    by_outline = registration(Section(lower, flat[0]), Section(turned(upper, 50), flat[1]))
     assert (abs(by_outline.rotation + 50) <= 3, by_outline.best_correlation) == (True, 0)
     grid = np.argwhere(np.ones((40, 40))) * 2.5  # a square: nothing but values shows that it is turned
     pattern = np.sin(grid[:, :1] / 15) + grid[:, 1:] / 50
-    by_values = registration(grid, turned(grid, 90), pattern, pattern)
+    by_values = registration(Section(grid, pattern), Section(turned(grid, 90), pattern))
     assert (by_values.rotation, by_values.mirrored) == (-90, False)
     assert by_values.overlap == pytest.approx(1, abs=0.01)
 
@@ -72,9 +73,9 @@ def test_outline_alone_and_values_alone_can_tell():
 def test_overlap_of_squares_that_share_a_part():
     """Two unit squares, one shifted by a third: two thirds of each lie on the other."""
     grid = np.argwhere(np.ones((60, 60))) / 60
-    values = np.ones((3600, 1))
-    assert registration(grid, grid + np.array([1 / 3, 0]), values, values).overlap == pytest.approx(2 / 3, abs=0.03)
-    assert registration(grid, grid + np.array([1.5, 0]), values, values).overlap == 0
+    for shift, overlap in ((1 / 3, 2 / 3), (1.5, 0)):
+        square, shifted = (Section(points, np.ones((3600, 1))) for points in (grid, grid + np.array([shift, 0])))
+        assert registration(square, shifted).overlap == pytest.approx(overlap, abs=0.03)
 
 
 def test_images_give_overlap_and_correlation_as_a_sum_of_products():
@@ -88,5 +89,6 @@ def test_images_give_overlap_and_correlation_as_a_sum_of_products():
 def test_nothing_in_common_gives_no_correlation():
     (lower, _), (upper, _) = section(0), section(1)
     rng = np.random.default_rng(2)
-    found = registration(lower, upper, rng.normal(size=(len(lower), 10)), rng.normal(size=(len(upper), 10)))
+    noise = [Section(points, rng.normal(size=(len(points), 10))) for points in (lower, upper)]
+    found = registration(*noise)
     assert found.best_correlation < 0.2

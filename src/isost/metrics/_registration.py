@@ -9,6 +9,8 @@ from scipy.ndimage import gaussian_filter
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from ._section import Section
+
 __all__ = ["Registration", "registration"]
 
 _PIXELS = 64  # across the wider section
@@ -28,7 +30,7 @@ class Registration(NamedTuple):
         Overlap of the outlines as they are and after the transformation: the area of both together over the geometric
         mean of their areas, in [0, 1].
     correlation, best_correlation
-        Correlation of the smoothed values as they are and after the transformation, in [-1, 1].
+        Correlation of the smoothed expression as it is and after the transformation, in [-1, 1].
     shift
         x and y, in the unit of the positions.
     rotation
@@ -51,8 +53,8 @@ class Registration(NamedTuple):
         return (self.best_overlap + self.best_correlation - self.overlap - self.correlation) / 2
 
 
-def registration(lower: ArrayLike, upper: ArrayLike, lower_values: ArrayLike, upper_values: ArrayLike) -> Registration:
-    """Measure how well two sections are registered to each other, by their outlines and by the pattern of values.
+def registration(lower: Section, upper: Section) -> Registration:
+    """Measure how well two sections are registered to each other, by their outlines and by the pattern of expression.
 
     Both are drawn as images, the upper one in rotations by 10°, then 1°, as it is and mirrored; the correlation
     theorem gives the shift of each that makes the mean of overlap and correlation largest.
@@ -60,23 +62,21 @@ def registration(lower: ArrayLike, upper: ArrayLike, lower_values: ArrayLike, up
     Parameters
     ----------
     lower, upper
-        Positions of the cells, shapes (n, 2) and (m, 2), in one unit.
-    lower_values, upper_values
-        Values with a pattern that neighbouring sections share, such as principal components, shapes (n, g) and (m, g).
+        The sections; as expression, values with a pattern that neighbours share, such as principal components.
 
     Returns
     -------
     The measures; shifts to a pixel, 1/64 of the wider section, and rotations to a degree.
     """
-    below, above = np.asarray(lower, dtype=np.float64), np.asarray(upper, dtype=np.float64)
-    center, own_center = below.mean(axis=0), above.mean(axis=0)
-    pixel = float(max(np.ptp(below, axis=0).max(), np.ptp(above, axis=0).max())) / _PIXELS
-    blur = max(1.5, _PIXELS / np.sqrt(min(len(below), len(above))))
-    image = _image((below - center) / pixel, np.asarray(lower_values, dtype=np.float64), blur)
-    spectrum, values = rfft2(image), np.asarray(upper_values, dtype=np.float64)
+    center, own_center = lower.positions.mean(axis=0), upper.positions.mean(axis=0)
+    pixel = float(max(np.ptp(section.positions, axis=0).max() for section in (lower, upper))) / _PIXELS
+    blur = max(1.5, _PIXELS / np.sqrt(min(lower.n_cells, upper.n_cells)))
+    image = _image((lower.positions - center) / pixel, lower.expression, blur)
+    spectrum = rfft2(image)
 
     def placed(degrees: int, mirrored: bool, shift: ArrayLike) -> NDArray[np.float64]:
-        return _image((above - own_center) @ _rotation(degrees, mirrored).T / pixel + shift, values, blur)
+        points = (upper.positions - own_center) @ _rotation(degrees, mirrored).T / pixel
+        return _image(points + shift, upper.expression, blur)
 
     def best_shift(degrees: int, mirrored: bool) -> tuple[float, int, bool, tuple[int, int]]:
         """Largest similarity, with the rotation, mirroring and shift, in pixels from centre to centre."""

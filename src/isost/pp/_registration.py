@@ -8,7 +8,7 @@ import pandas as pd
 
 from isost._keys import SECTION
 from isost._logging import logger, step
-from isost.metrics import registration
+from isost.metrics import Section, registration
 
 from ._matrix import join_expression, read_expression
 from ._pca import GenePCA
@@ -81,17 +81,17 @@ def check_registration(
     >>> isost.pp.check_registration(sections)["verdict"]
     """
     sections = as_sections(adatas, section_key=section_key)
-    points = {name: positions(name, section, spatial_key=spatial_key)[:, :2] for name, section in sections.items()}
+    points = {name: positions(name, section, spatial_key=spatial_key) for name, section in sections.items()}
     depths = section_depths(sections, z=z, z_key=z_key, spatial_key=spatial_key)
     order = sorted(depths, key=depths.__getitem__)
     var_names = shared_genes(sections, genes=genes)
     with step("check_registration") as notes:
         expression = {name: read_expression(name, sections[name], var_names, layer=layer) for name in order}
         pca = GenePCA.fit(join_expression(list(expression.values())), n_comps=_N_COMPS, seed=seed)
-        values = {name: pca.scores(expression[name]) for name in order}
+        drawn = {name: Section(points[name], pca.scores(expression[name])) for name in order}
         rows = []
         for lower, upper in pairwise(order):
-            found = registration(points[lower], points[upper], values[lower], values[upper])
+            found = registration(drawn[lower], drawn[upper])
             verdict = _verdict(found)
             if verdict != _REGISTERED:
                 logger.warning("sections %r and %r are %s", lower, upper, verdict)

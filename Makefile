@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test baselines lint bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
@@ -20,6 +20,9 @@ demo: $(INSTALLED)  ## sections of a synthetic organ into a volume: demo/volume.
 
 test: $(INSTALLED_TEST)  ## run the tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+baselines: $(INSTALLED_TEST)  ## draw the pictures anew that the tests compare with; look at them before you commit
+	ISOST_NEW_BASELINES=1 $(BIN)/python -m pytest -q tests/pl/test_images.py
 
 lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -198,8 +198,8 @@ def test_shown_figures_are_not_returned(volume: ad.AnnData, monkeypatch: pytest.
 def test_errors_say_what_is_wrong(volume: ad.AnnData) -> None:
     with pytest.raises(KeyError, match="did you mean 'Core'"):
         isost.pl.volume(volume, color="Cor", show=False)
-    with pytest.raises(ValueError, match="backend='pyvista' is unknown"):
-        isost.pl.volume(volume, backend="pyvista")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="backend='vtk' is unknown"):
+        isost.pl.volume(volume, backend="vtk")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="projection='sum' is unknown"):
         isost.pl.volume(volume, projection="sum")  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="this AnnData is no volume"):

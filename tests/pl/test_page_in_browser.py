@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .conftest import Organ
 
 GRAPH = "document.querySelector('.js-plotly-plot')"
+SHOWN_DEPTHS = f"[...new Set({GRAPH}._fullData.filter(t => t.visible === true).flatMap(t => [...t.z]))]"
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -67,12 +68,6 @@ def tissue(page: Any) -> np.ndarray:
     return shot[np.ptp(shot, axis=-1) > 60]
 
 
-def shown_depths(page: Any) -> list[float]:
-    return page.execute_script(
-        f"return [...new Set({GRAPH}._fullData.filter(t => t.visible === true).flatMap(t => [...t.z]))]"
-    )
-
-
 def eye(page: Any) -> np.ndarray:
     at = page.execute_script(f"return {GRAPH}._fullLayout.scene._scene.getCamera().eye")
     return np.array([at["x"], at["y"], at["z"]])
@@ -100,11 +95,25 @@ def test_the_slider_shows_one_layer(page: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
 
-    assert len(shown_depths(page)) > 1
+    assert page.execute_script(f"return {SHOWN_DEPTHS}.length") > 1
     rail = page.find_element(By.CSS_SELECTOR, ".slider-rail-touch-rect")
     ActionChains(page).move_to_element(rail).click().perform()
-    wait_until(page, f"return {GRAPH}._fullLayout.sliders[0].active > 0")
-    (depth,) = shown_depths(page)
+    wait_until(page, f"return {SHOWN_DEPTHS}.length == 1")
+    (depth,) = page.execute_script(f"return {SHOWN_DEPTHS}")
     label = page.find_element(By.CSS_SELECTOR, ".slider-label").text
     assert label.startswith(f"depth: {depth:g} µm")
     assert len(tissue(page)) > 1000
+
+
+def test_the_mouse_reads_a_voxel(page: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    graph = page.find_element(By.CSS_SELECTOR, ".js-plotly-plot")
+    for across in range(-150, 151, 20):  # past the cavity in the middle
+        ActionChains(page, duration=50).move_to_element_with_offset(graph, across, -40).pause(0.3).perform()
+        read = page.find_elements(By.CSS_SELECTOR, ".hovertext")
+        if read:
+            break
+    for said in ("Lining-1:", "µm", "density:", "uncertainty:", "section_distance:"):
+        assert said in read[0].text

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_closing, gaussian_filter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Mesh", "mesh_around"]
 
 _PAD = 3  # voxels of empty space around, which the surface closes in
+_CLOSING = 2  # voxels that a hole in the outline is narrowed by from each side
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,33 @@ class Mesh:
     color: str
     vertices: NDArray[np.float64]
     faces: NDArray[np.intp]
-    is_outline: bool = False
+    is_outline: bool
 
 
 def mesh_around(
-    voxels: Voxels, membership: NDArray[np.float64], *, name: str, color: str, smoothing: float
+    voxels: Voxels,
+    membership: NDArray[np.float64],
+    *,
+    name: str,
+    color: str,
+    smoothing: float,
+    is_outline: bool = False,
 ) -> Mesh | None:
     """Lay a surface around the voxels whose membership (n,), from 0 to 1, is above a half.
 
     Marching cubes (Lorensen and Cline 1987, in scikit-image) on the memberships, smoothed by a Gaussian of standard
-    deviation `smoothing` voxels; space without voxels has membership 0. None where nothing is enclosed.
+    deviation `smoothing` voxels; space without voxels has membership 0, but an outline has none of the holes that few
+    voxels fill. None where nothing is enclosed.
     """
     from skimage.measure import marching_cubes
 
-    grid = gaussian_filter(np.pad(voxels.dense(membership), _PAD), smoothing, mode="constant")
+    grid = np.pad(voxels.dense(membership), _PAD)
+    if is_outline:
+        grid = np.maximum(grid, binary_closing(grid > 0.5, iterations=_CLOSING))
+    grid = gaussian_filter(grid, smoothing, mode="constant")
     if grid.max() <= 0.5:
         return None
     corners, faces, _, _ = marching_cubes(grid, 0.5, gradient_direction="ascent")
     # the grid's points are the voxels' centres
     vertices = voxels.origin + (corners - _PAD + 0.5) * voxels.size
-    return Mesh(name, color, vertices, faces.astype(np.intp))
+    return Mesh(name, color, vertices, faces.astype(np.intp), is_outline)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -106,8 +105,8 @@ def surface(
     meshes = _regions(volume, voxels, color, groups, threshold, layer=layer, palette=palette, smoothing=smoothing)
     if outline or color is None:
         whole = np.ones(len(voxels.index))
-        around = mesh_around(voxels, whole, name="outline", color=_OUTLINE_COLOR, smoothing=smoothing)
-        meshes.append(around and replace(around, is_outline=True))
+        look: dict[str, Any] = {"name": "outline", "color": _OUTLINE_COLOR, "is_outline": True}
+        meshes.append(mesh_around(voxels, whole, smoothing=smoothing, **look))
     found = [mesh for mesh in meshes if mesh is not None]
     if not found:
         msg = "no surface encloses anything; lower smoothing= or threshold="

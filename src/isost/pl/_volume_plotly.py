@@ -93,13 +93,16 @@ class _Points:
         x, y, z = self._blocks.voxels.centers[rows].astype(np.float32).T
         shades, values = self._blocks.coloring.shades, self._blocks.values[rows]
         marker: dict[str, Any] = {"size": self._size, "line": {"width": 0}, "opacity": opacity}
+        marker["coloraxis"] = self._color_axis
         if isinstance(shades, Classes):
             codes = codes_of(values)
-            marker["color"] = [shades.color_of(code) for code in codes]
-            text = [shades.categories[code] if code >= 0 else "unknown" for code in codes]
+            marker["color"] = codes.astype(np.int16)
+            names = np.array([*shades.categories, "unknown"])
+            # one word for all makes a smaller page than a word for each
+            text = names[codes[0]] if (codes == codes[0]).all() else names[codes]
             first = "<b>%{text}</b>"
         else:
-            marker |= {"color": values.astype(np.float32), "coloraxis": self._color_axis}
+            marker["color"] = values.astype(np.float32)
             text = None
             first = f"<b>{shades.name}: %{{marker.color:.3g}}</b>"
         position = with_unit("%{x:.4g}, %{y:.4g}, %{z:.4g}", self._unit)
@@ -130,11 +133,12 @@ def _axis_name(i: int) -> str:
 
 
 def _color_axes(colorings: Sequence[Coloring]) -> dict[str, Any]:
-    """Describe the colour scale of each quantity, their bars above one another."""
+    """Describe the colours of categories, or the colour scale of each quantity, their bars above one another."""
     n = len(colorings)
     axes = {}
     for i, coloring in enumerate(colorings):
         if isinstance(coloring.shades, Classes):
+            axes[_axis_name(i)] = _class_axis(coloring.shades)
             continue
         stops = np.linspace(0, 1, _SHADES)
         scale = [[float(stop), to_hex(color)] for stop, color in zip(stops, coloring.cmap(stops), strict=True)]
@@ -143,6 +147,13 @@ def _color_axes(colorings: Sequence[Coloring]) -> dict[str, Any]:
         low, high = coloring.scale
         axes[_axis_name(i)] = {"colorscale": scale, "cmin": low, "cmax": high, "colorbar": bar}
     return axes
+
+
+def _class_axis(classes: Classes) -> dict[str, Any]:
+    """Describe a scale in steps, one for each code from -1: numbers take less of the page than names of colours."""
+    n = len(classes.categories) + 1
+    steps = [[(i + end) / n, classes.color_of(i - 1)] for i in range(n) for end in (0, 1)]
+    return {"colorscale": steps, "cmin": -1.5, "cmax": n - 1.5, "showscale": False}
 
 
 def _slider(

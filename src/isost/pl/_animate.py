@@ -14,7 +14,7 @@ from ._cut import PIXELS_PER_VOXEL
 from ._grid import measured_depths, voxels_of
 from ._layout import explain, explanation_space, place
 from ._plane import Plane, colors_of, draw_plane
-from ._style import add_scale_bar, drawn_on, is_shown, rounded, with_unit
+from ._style import add_scale_bar, drawn_on, finished, rounded, with_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,12 +119,8 @@ def animate(
             return [image, title, pointer]
 
         show_frame(0)
-        figure.draw_without_rendering()  # ticks take their colour only now
         film = FuncAnimation(figure, show_frame, frames=n_frames, interval=1000 / fps)
-        if is_shown(show):
-            plt.show()
-            return None
-    return film
+        return None if finished(figure, show) else film
 
 
 def _draw_ruler(ax: Axes, depths: NDArray[np.float64], measured: NDArray[np.float64], *, unit: str | None) -> Line2D:

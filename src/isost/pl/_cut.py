@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib import rcParams
 
 from isost import _keys
@@ -12,7 +11,7 @@ from ._color import coloring_of
 from ._grid import measured_depths, voxels_of
 from ._layout import explain, panel_axes
 from ._plane import draw_plane, plane_at
-from ._style import add_scale_bar, drawn_on, is_shown, with_unit
+from ._style import add_scale_bar, drawn_on, finished, with_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -112,10 +111,7 @@ def cut(
             directions, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize="small"
         )
         explain([axis], [coloring], beside=ax is not None)
-        if is_shown(False if show is None and ax is not None else show):
-            plt.show()
-            return None
-    return axis
+        return None if finished(axis.figure, show, ax=ax) else axis
 
 
 def _mark_crossings(ax: Axes, plane: Plane, depths: NDArray[np.float64]) -> None:

@@ -10,7 +10,7 @@ from matplotlib import rcParams
 from isost.metrics import LOWER_IS_BETTER, ONE_IS_BEST
 
 from ._layout import place
-from ._style import is_shown
+from ._style import finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,10 +83,8 @@ def evaluation(
         _draw_metric(ax, metric, methods, means, by_section, named=i % ncols == 0)
         said = fill(str(overall.loc[metric, "verdict"]), _CHARACTERS)
         ax.text(0, -0.42 * _FOOT / (_ROW * len(methods)), said, transform=ax.transAxes, fontsize="x-small", va="top")
-    if is_shown(show):
-        plt.show()
-        return None
-    return panels[0].get_figure(root=True)  # type: ignore[return-value]
+    figure = panels[0].figure
+    return None if finished(figure, show) else figure  # type: ignore[return-value]
 
 
 def _panels(n: int, *, n_methods: int, ncols: int) -> list[Axes]:

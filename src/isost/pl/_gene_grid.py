@@ -3,14 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from ._color import coloring_of
 from ._cut import PIXELS_PER_VOXEL
 from ._grid import measured_depths, voxels_of
 from ._layout import explain, panel_axes
 from ._plane import draw_plane, plane_at
-from ._style import add_scale_bar, drawn_on, is_shown, with_unit
+from ._style import add_scale_bar, drawn_on, finished, with_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,8 +110,5 @@ def gene_grid(
             said = with_unit(f"z = {depth:.4g}", unit) + (", measured" if is_measured else "")
             ax.set_title(said, loc="left", fontsize="small")
         add_scale_bar(axes[-1], width=float(voxels.extent[0]), unit=unit)
-        figure = axes[0].get_figure(root=True)
-        if is_shown(show):
-            plt.show()
-            return None
-    return figure  # type: ignore[return-value]
+        figure = axes[0].figure
+        return None if finished(figure, show) else figure  # type: ignore[return-value]

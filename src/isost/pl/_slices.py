@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.colors import Normalize
 
 from ._color import MISSING, Classes, Coloring, field, stored_colors, values_of
 from ._layout import explain, inches_per_unit, panel_axes
 from ._panels import collect, depth_of
-from ._style import add_scale_bar, drawn_on, is_shown, point_spacing, with_unit
+from ._style import add_scale_bar, drawn_on, finished, point_spacing, with_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,10 +113,7 @@ def slices(
         axes = given or panel_axes(len(panels), ncols=ncols, extent=high - low, colorings=colorings)
         _draw(axes, panels, colorings, corners=(low, high), diameter=diameter, unit=unit)
         explain(axes, colorings, beside=given is not None)
-        if is_shown(False if show is None and ax is not None else show):
-            plt.show()
-            return None
-    return axes
+        return None if finished(axes[0].figure, show, ax=ax) else axes
 
 
 def _draw(

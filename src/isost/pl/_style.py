@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib import rcParams
+from matplotlib import rcParams, rcParamsDefault
 from matplotlib.colors import to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scipy.spatial import cKDTree
@@ -22,6 +22,7 @@ __all__ = [
     "check_choice",
     "drawn_on",
     "extend",
+    "finished",
     "is_dark",
     "is_shown",
     "point_spacing",
@@ -47,8 +48,19 @@ def drawn_on(background: Background | None) -> Iterator[None]:
         yield
         return
     check_choice("background", background, Background)
-    with plt.style.context("dark_background" if background == "dark" else "default"):
+    colors = plt.style.library["dark_background"]
+    with plt.rc_context(colors if background == "dark" else {key: rcParamsDefault[key] for key in colors}):
         yield
+
+
+def finished(figure: Any, show: bool | None, *, ax: object = None) -> bool:
+    """Show a figure now if that is wanted, and say whether it was; one with axes of the caller's is left to them."""
+    if ax is None:
+        figure.draw_without_rendering()  # ticks take the colours in force only when they are drawn
+    is_wanted = is_shown(False if show is None and ax is not None else show)
+    if is_wanted:
+        plt.show()
+    return is_wanted
 
 
 def is_dark() -> bool:

@@ -3,12 +3,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from ._color import Classes, class_colors, coloring_of, percentile_or_number
 from ._grid import voxels_of
 from ._mesh import mesh_around
-from ._style import Background, check_choice, drawn_on, is_shown
+from ._style import Background, check_choice, drawn_on, finished
 from ._surface_drawing import draw_page, draw_picture, trimesh_scene
 
 if TYPE_CHECKING:
@@ -97,8 +96,8 @@ def surface(
 
     Examples
     --------
-    >>> isost.pl.surface(volume, color="cell_type", groups="lining", unit="µm")
-    >>> isost.pl.surface(volume, color="cell_type", groups="lining", backend="trimesh").export("lining.glb")
+    >>> isost.pl.surface(volume, color="cell_type", groups="Lining", unit="µm")
+    >>> isost.pl.surface(volume, color="cell_type", groups="Lining", backend="trimesh").export("lining.glb")
     """
     check_choice("backend", backend, Backend)
     voxels = voxels_of(volume)
@@ -118,10 +117,7 @@ def surface(
             page = draw_page(found, voxels, unit=unit)
             return page.show() if show else page
         axes = draw_picture(found, voxels, unit=unit, ax=ax)
-        if is_shown(False if show is None and ax is not None else show):
-            plt.show()
-            return None
-    return axes
+        return None if finished(axes.figure, show, ax=ax) else axes
 
 
 def _regions(

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib import rcParams
 
 from ._layout import place
-from ._style import is_shown
+from ._style import finished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,10 +64,7 @@ def training(model: IsoST, *, ax: Axes | None = None, show: bool | None = None) 
     axis.set(xlabel="epoch", ylabel="loss", xlim=(history["epoch"].min(), history["epoch"].max()))
     axis.spines[["right", "top"]].set_visible(False)
     axis.legend(frameon=False)
-    if is_shown(False if show is None and ax is not None else show):
-        plt.show()
-        return None
-    return axis
+    return None if finished(axis.figure, show, ax=ax) else axis
 
 
 def _mark_phases(ax: Axes, history: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from isost import _keys
 from ._color import Coloring, Numbers
 from ._grid import groups_of, measured_depths, pooled, voxels_of
 from ._layout import explain, explanation_space, place
-from ._style import add_scale_bar, drawn_on, is_shown, with_unit
+from ._style import add_scale_bar, drawn_on, finished, with_unit
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -99,10 +99,7 @@ def uncertainty(
         explain([place_map], [coloring])
         _draw_curve(curve, voxels.centers[:, 2], values, measured_depths(volume, voxels))
         curve.set(xlabel=with_unit("z", unit, brackets=True), ylabel=_keys.UNCERTAINTY)
-        if is_shown(show):
-            plt.show()
-            return None
-    return figure
+        return None if finished(figure, show) else figure
 
 
 def _draw_curve(

@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib import pyplot as plt
 
 from isost import _keys
 
@@ -11,7 +10,7 @@ from ._grid import measured_depths, voxels_of
 from ._parts import part_of, parts_of_genes
 from ._scene import Scene
 from ._space import frame_lines
-from ._style import check_choice, drawn_on, is_dark, is_shown
+from ._style import check_choice, drawn_on, finished, is_dark
 from ._volume_matplotlib import draw as draw_picture
 from ._volume_plotly import draw as draw_page
 from ._volume_pyvista import draw as draw_window
@@ -142,11 +141,7 @@ def volume(
         )
         if backend == "matplotlib":
             figure = draw_picture(scene, projection=projection)
-            figure.draw_without_rendering()  # ticks take their colour only now
-            if is_shown(show):
-                plt.show()
-                return None
-            return figure
+            return None if finished(figure, show) else figure
         drawn = draw_page(scene, told=_told(volume)) if backend == "plotly" else draw_window(scene)
     if show:
         drawn.show()

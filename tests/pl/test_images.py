@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BASELINES = Path(__file__).parent / "baselines"
 DPI, FINER = 40, 4
-TOLERANCE = 5.0  # root mean square over pixels of 0 to 255
+TOLERANCE = 4.0  # root mean square over pixels of 0 to 255
 
 GENE, OTHER = "Lining-1", "Nucleus-1"
 DRAWINGS: dict[str, Callable[..., Any]] = {
@@ -58,7 +58,14 @@ def test_a_plot_looks_as_it_did(name: str, background: str, organ: Organ, tmp_pa
         save_small(figure, actual)
     if os.environ.get("ISOST_NEW_BASELINES"):
         copyfile(actual, expected)
-    assert compare_images(str(expected), str(actual), tol=TOLERANCE) is None
+    pair = [halved(path, tmp_path / name) for path, name in ((expected, "expected.png"), (actual, "drawn.png"))]
+    assert compare_images(*pair, tol=TOLERANCE) is None
+
+
+def halved(path: Path, to: Path) -> str:
+    """Save a picture at half its size: lines a pixel aside, as other versions of matplotlib draw them, still match."""
+    Image.open(path).reduce(2).save(to)
+    return str(to)
 
 
 def save_small(figure: Figure, path: Path) -> None:

@@ -10,10 +10,9 @@ from matplotlib.animation import FuncAnimation
 from isost import _keys
 
 from ._color import coloring_of
-from ._cut import PIXELS_PER_VOXEL
 from ._grid import measured_depths, voxels_of
 from ._layout import explain, explanation_space, place
-from ._plane import Plane, colors_of, draw_plane
+from ._plane import PIXELS_PER_VOXEL, Plane, colors_of, draw_plane
 from ._style import add_scale_bar, drawn_on, finished, rounded, with_unit
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from isost import _keys
 from ._color import coloring_of
 from ._grid import measured_depths, voxels_of
 from ._layout import explain, panel_axes
-from ._plane import draw_plane, plane_at
+from ._plane import PIXELS_PER_VOXEL, draw_plane, plane_at
 from ._style import add_scale_bar, drawn_on, finished, with_unit
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["cut"]
 
 _LONG_SIDE = 4.5  # inches
-PIXELS_PER_VOXEL = 3  # enough for a smooth picture of what is linear between voxel centres
 
 
 def cut(

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._color import coloring_of
-from ._cut import PIXELS_PER_VOXEL
 from ._grid import measured_depths, voxels_of
 from ._layout import explain, panel_axes
-from ._plane import draw_plane, plane_at
+from ._plane import PIXELS_PER_VOXEL, draw_plane, plane_at
 from ._style import add_scale_bar, drawn_on, finished, with_unit
 
 if TYPE_CHECKING:

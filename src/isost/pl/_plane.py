@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ._color import Coloring
     from ._grid import Voxels
 
-__all__ = ["Plane", "colors_of", "draw_plane", "plane_at", "sampled"]
+__all__ = ["PIXELS_PER_VOXEL", "Plane", "colors_of", "draw_plane", "plane_at", "sampled"]
+
+PIXELS_PER_VOXEL = 3  # enough for a smooth picture of what is linear between voxel centres
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["training"]
 
-_SIZE, _BOX = (5.0, 3.2), (0.7, 0.5, 4.1, 2.4)  # inches
+_SIZE, _BOX = (5.6, 3.2), (0.7, 0.5, 3.7, 2.4)  # inches
 _WIDE_RANGE = 30  # largest over smallest loss, from which the axis is logarithmic
 
 
@@ -63,7 +63,7 @@ def training(model: IsoST, *, ax: Axes | None = None, show: bool | None = None) 
         axis.set_yscale("log")
     axis.set(xlabel="epoch", ylabel="loss", xlim=(history["epoch"].min(), history["epoch"].max()))
     axis.spines[["right", "top"]].set_visible(False)
-    axis.legend(frameon=False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return None if finished(axis.figure, show, ax=ax) else axis
 
 

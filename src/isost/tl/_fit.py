@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
-_BRIDGE_STEPS = 300
-_LR = {"bridge": 6e-3, "trajectory": 1e-3}
+_BRIDGE_STEPS = 200
+_LR = {"bridge": 9e-3, "trajectory": 1e-3}
 _TRAJECTORY_EPOCHS = (100, 100, 100)
 _MOST_LEARNT = 2**19  # cells whose paths are held at a time: 1.3 GB
 
@@ -96,7 +96,7 @@ def fit(
         simulation; minutes on a CPU. ``"trajectory"``: as published, each section is carried through the gap and
         compared with the next one.
     epochs
-        For the bridge one number, by default as many as make 300 steps. For the trajectory one to four: joint; shape,
+        For the bridge one number, by default as many as make 200 steps. For the trajectory one to four: joint; shape,
         expression; shape, expression, joint; joint, shape, expression, joint; by default (100, 100, 100).
     delta_z
         Wanted length of a step in z; the median gap is 0.1.
@@ -121,7 +121,7 @@ def fit(
     batch_size
         Most cells of one section that one step sees; larger sections are cut into compact tiles of full density.
     optimizer, lr, weight_decay
-        Of `torch.optim`; lr is 6e-3 (annealed) for the bridge and 1e-3 (constant) for the trajectory when None.
+        Of `torch.optim`; lr is 9e-3 (annealed) for the bridge and 1e-3 (constant) for the trajectory when None.
     seed
         Seed of weights, tiles and noise. Global random state is not touched.
     device

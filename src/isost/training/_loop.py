@@ -94,7 +94,7 @@ class LoopSettings:
 
     epochs: Any
     optimizer: str = "NAdam"
-    lr: float = 6e-3
+    lr: float = 9e-3
     weight_decay: float = 1e-8
     anneal: bool = True
     seed: int = 0

@@ -48,7 +48,7 @@ def read_volume(path: str | PathLike[str]) -> AnnData:
     >>> volume[:, "Gad1"].X.compute()
     """
     import zarr
-    from anndata import AnnData
+    from anndata import AnnData, settings
     from anndata.experimental import read_elem_lazy
     from anndata.io import read_elem
 
@@ -64,7 +64,8 @@ def read_volume(path: str | PathLike[str]) -> AnnData:
     obsm = {name: read_elem_lazy(group[f"obsm/{name}"]) for name in group["obsm"]}
     kept = annotation["uns"][keys.UNS]
     X = decode(obsm[keys.X_PCA], annotation["varm"][keys.PCS], kept["gene_mean"], kept["gene_scale"], lazy=True)
-    return AnnData(X, obsm=obsm, **annotation)
+    with settings.override(check_uniqueness=False):  # no two voxels share a name, and the index would be kept twice
+        return AnnData(X, obsm=obsm, **annotation)
 
 
 class SlabFolder:

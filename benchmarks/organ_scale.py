@@ -1,6 +1,6 @@
 """Whole organs on a laptop: time and peak memory of every step, with sections and volume on disk.
 
-    OMP_NUM_THREADS=1 python benchmarks/organ_scale.py FOLDER [--sections 200 --cells 20000 --genes 100] [--chosen]
+    OMP_NUM_THREADS=1 python benchmarks/organ_scale.py FOLDER [--sections 66 --cells 18200 --genes 100 --steps 20] [--chosen]
 
 Sections of the synthetic organ are written to FOLDER one by one, unless they are there, as sparse log-normalised counts
 in .h5ad; then stacked lazily, fitted, and reconstructed into FOLDER/volume.zarr. Peak memory is that of the process in
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=5000)
     parser.add_argument("--genes", type=int, default=100)
     parser.add_argument("--across", type=float, default=220, help="voxels across the widest section")
+    parser.add_argument("--steps", type=int, default=5, help="steps a gap")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--chosen", action="store_true")
     options = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> None:
         stack = isost.pp.slice_stack(sections, lazy=True)
     fixed: dict[str, Any] = {"n_cells": 30, "adaptive": False, "expression_shift": 0.0} if options.chosen else {}
     with told("fit"):
-        model = isost.tl.fit(stack, epochs=options.epochs, **fixed)
+        model = isost.tl.fit(stack, epochs=options.epochs, delta_z=0.1 / options.steps, **fixed)
     width = float(np.ptp(stack.obsm["spatial"][:, :2], axis=0).max())
     with told("volume"):
         volume = isost.tl.reconstruct(

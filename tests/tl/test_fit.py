@@ -120,7 +120,7 @@ def test_width_and_shift_are_chosen_from_the_sections(small: AnnData) -> None:
     assert model.settings.expression_shift in (0.0, 0.5, 1.0)
 
 
-def test_the_bridge_makes_300_steps_unless_told(small: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bridge_makes_200_steps_unless_told(small: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def optimize(*_: Any, settings: Any) -> list[Any]:
@@ -131,8 +131,8 @@ def test_the_bridge_makes_300_steps_unless_told(small: AnnData, monkeypatch: pyt
     isost.tl.fit(small, **(QUICK | {"epochs": None}))
     isost.tl.fit(small, **(QUICK | {"epochs": None, "batch_size": 30}))
     isost.tl.fit(small, **(QUICK | {"epochs": None, "objective": "trajectory", "expression_shift": None}))
-    assert asked[0].epochs == 300
-    assert 20 < asked[1].epochs < 150
+    assert asked[0].epochs == 200
+    assert 15 < asked[1].epochs < 100
     assert asked[2].epochs == (100, 100, 100)
     assert asked[0].anneal
     assert not asked[2].anneal

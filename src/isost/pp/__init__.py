@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._check import check, tell
 from ._matrix import read_expression
 from ._pca import GenePCA
 from ._sections import as_sections, positions, section_depths, shared_genes
@@ -12,9 +13,11 @@ __all__ = [
     "GenePCA",
     "Stack",
     "as_sections",
+    "check",
     "positions",
     "read_expression",
     "section_depths",
     "shared_genes",
     "slice_stack",
+    "tell",
 ]

@@ -13,7 +13,7 @@ from ._matrix import is_sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GenePCA"]
+__all__ = ["GenePCA", "mean_and_scale"]
 
 BLOCK = 4096  # rows made float64 (and dense) at once
 MANY_GENES = 2000  # above this the genes × genes covariance costs more than a few leading singular vectors
@@ -65,7 +65,7 @@ class GenePCA:
         possible = min(n_comps, n_genes, n - 1)
         if possible < n_comps:
             logger.info("%d components instead of %d: %d points, %d genes", possible, n_comps, n, n_genes)
-        mean, scale = _mean_and_scale(X)
+        mean, scale = mean_and_scale(X)
         if n_genes > MANY_GENES and possible < n_genes:
             loadings = _iterated(X, mean, scale, n_comps=possible, seed=seed)
         else:
@@ -85,8 +85,8 @@ def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
 
 
-def _mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of every gene, in float64; a scale of 1 where a gene does not vary."""
+def mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of every gene, in float64; 1 where it does not vary, ValueError where none does."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler(with_mean=False)

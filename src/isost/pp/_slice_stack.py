@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,11 +7,13 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
-from isost._logging import logger, step
+from isost._logging import step
 from isost._normalization import EXPRESSION, Normalization
 
+from ._check import tell
+from ._checks import Look, findings
 from ._join import join_colors, join_obs, join_obsm, join_var
-from ._matrix import is_integer_valued, join_expression, read_expression
+from ._matrix import join_expression, read_expression
 from ._pca import GenePCA
 from ._sections import as_sections, positions, section_depths, shared_genes
 
@@ -37,6 +38,7 @@ def slice_stack(
     genes: Sequence[str] | None = None,
     n_comps: int = 50,
     seed: int = 0,
+    check: bool = True,
 ) -> AnnData:
     """Prepare registered sections as one stack: joined in z order, reduced to principal components, normalised.
 
@@ -67,7 +69,9 @@ def slice_stack(
     n_comps
         Number G of principal components; at most the number of genes and of points − 1.
     seed
-        Starts the search for components where there are more than 2000 genes.
+        Starts the search for components where there are more than 2000 genes, and chooses cells to look at.
+    check
+        Whether to warn of what :func:`isost.pp.check` finds.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def slice_stack(
     Warns
     -----
     UserWarning
-        If all expression values are whole numbers, as raw counts are.
+        Of every finding of :func:`isost.pp.check` that is a warning; notes are logged.
 
     Notes
     -----
@@ -123,7 +127,13 @@ def slice_stack(
     var_names = shared_genes(sections, genes=genes)
 
     with step("slice_stack") as notes:
-        stack = _join(sections, var_names, layer=layer, section_key=section_key)
+        parts = {name: read_expression(name, section, var_names, layer=layer) for name, section in sections.items()}
+        found = (
+            findings(Look.of(sections, points, depths, parts, genes_named=genes is not None, seed=seed))
+            if check
+            else []
+        )
+        stack = _join(sections, list(parts.values()), var_names, section_key=section_key)
         flat = [np.column_stack([points[name][:, :2], np.full(len(points[name]), depths[name])]) for name in order]
         stack.strings_to_categoricals(stack.obs)  # labels kept as strings are labels all the same
         stack.obsm[SPATIAL] = np.concatenate(flat)
@@ -138,6 +148,7 @@ def slice_stack(
         }
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
         stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
+        tell(found, stacklevel=2)
         notes.append(
             f"{len(order)} sections, {stack.n_obs} points, {stack.n_vars} genes; wrote obsm[{SPATIAL!r}], "
             f"obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}]"
@@ -145,16 +156,8 @@ def slice_stack(
     return stack
 
 
-def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, section_key: str) -> AnnData:
+def _join(sections: dict[str, AnnData], parts: list[Any], genes: pd.Index, *, section_key: str) -> AnnData:
     """All sections' points, in the order given."""
-    parts = [read_expression(name, section, genes, layer=layer) for name, section in sections.items()]
-    if all(is_integer_valued(part) for part in parts):
-        msg = (
-            "all expression values are whole numbers: raw counts? Log-normalised expression is expected; call "
-            "scanpy.pp.normalize_total and scanpy.pp.log1p first, or pass layer="
-        )
-        logger.warning(msg)
-        warnings.warn(msg, UserWarning, stacklevel=3)
     obs = join_obs({name: section.obs for name, section in sections.items()})
     sizes = [section.n_obs for section in sections.values()]
     obs[section_key] = pd.Categorical(np.repeat(list(sections), sizes), categories=list(sections), ordered=True)

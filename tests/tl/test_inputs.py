@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import anndata
+import dask.array
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from isost.tl import _inputs
 from isost.tl._inputs import Sections, as_device, as_stack, check_fits
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
     from isost.model import IsoST
@@ -91,3 +95,15 @@ def test_what_is_no_stack_is_refused(organ_sections: list[AnnData]) -> None:
         given: Any = wrong
         with pytest.raises(TypeError, match=r"a stack is one AnnData, not \w+; call isost\.pp\.slice_stack"):
             Sections(given)
+
+
+def test_a_stack_that_is_not_in_memory_is_refused(stack: AnnData, tmp_path: Path) -> None:
+    stack.write_h5ad(tmp_path / "stack.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "stack.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"not in memory .* call stack\.to_memory\(\) first"):
+        isost.tl.fit(backed)
+    Sections(backed.to_memory())
+    lazy = stack.copy()
+    lazy.X = dask.array.from_array(stack.X.toarray())
+    with pytest.raises(ValueError, match="not in memory"):
+        Sections(lazy)

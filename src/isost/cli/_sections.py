@@ -78,7 +78,7 @@ def check(
             seed=seed,
         )
     for row in report.itertuples():
-        typer.echo(f"{row.severity} ({row.check}): {'; '.join(filter(None, (row.message, row.advice)))}")
+        typer.echo(f"{row.severity} ({row.check}): {row.message}{'; ' * bool(row.advice)}{row.advice}")
     typer.echo(_counted(report) if len(report) else "nothing found")
     if (report["severity"] == "error").any():
         raise typer.Exit(1)

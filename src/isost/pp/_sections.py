@@ -68,7 +68,7 @@ def named_sections(
     if isinstance(adatas, Mapping):
         sections = {str(name): section for name, section in adatas.items()}
         if len(sections) < len(adatas):
-            msg = f"two sections have one name as text, in {list(adatas)}; name them differently"
+            msg = f"two sections have the same name once it is text, in {list(adatas)}; name them differently"
             raise ValueError(msg)
         return sections
     if isinstance(adatas, Iterable) and not isinstance(adatas, str):
@@ -116,7 +116,10 @@ def check_section(name: str, section: Any) -> None:
         raise ValueError(msg)
     if not section.var_names.is_unique:
         twice = section.var_names[section.var_names.duplicated()].unique()
-        msg = f"section {name!r} has genes of one name, e.g. {twice[0]!r}; call var_names_make_unique() on it"
+        msg = (
+            f"section {name!r} has {len(twice)} gene names more than once, such as {twice[0]!r}; "
+            f"call var_names_make_unique() on it"
+        )
         raise ValueError(msg)
 
 
@@ -143,8 +146,11 @@ def shared_genes(sections: Mapping[str, AnnData], *, genes: Sequence[str] | None
     """
     if genes is not None:
         wanted = pd.Index(genes)
-        if len(wanted) == 0 or not wanted.is_unique:
-            msg = "genes= is empty or names a gene twice"
+        if not len(wanted):
+            msg = "genes= is an empty list; name at least one gene, or leave it out to use all that are shared"
+            raise ValueError(msg)
+        if not wanted.is_unique:
+            msg = f"genes= names {wanted[wanted.duplicated()][0]!r} twice; name it once"
             raise ValueError(msg)
         for name, section in sections.items():
             missing = wanted.difference(section.var_names, sort=False)

@@ -67,6 +67,9 @@ class Sections:
                 "and the PCA"
             )
             raise ValueError(msg)
+        if adata.isbacked or not isinstance(adata.X, np.ndarray | sp.sparray | sp.spmatrix):
+            msg = "the stack's expression is not in memory (backed by a file, or dask); call stack.to_memory() first"
+            raise ValueError(msg)
         self._X = adata.X
         self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
         self.positions: list[NDArray[np.float64]] = [state[:, :2].astype(np.float64) for state in self.states]

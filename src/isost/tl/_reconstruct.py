@@ -14,7 +14,7 @@ from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
-from ._labels import label_colors, probable_labels
+from ._labels import check_labels, label_colors, probable_labels
 from ._origins import Carrying, origins
 from ._threads import few_threads
 
@@ -122,6 +122,7 @@ def reconstruct(
     stack = as_stack(adatas, stack_kws)
     columns = _gene_columns(stack, genes)
     sections = Sections(stack)
+    check_labels(stack)
     grid = _grid(sections, voxel_size)
     if model is None:
         model = fit(stack, **({"seed": seed} | dict(fit_kws or {})))

@@ -77,8 +77,10 @@ class GenePCA:
     def scores(self, X: Any) -> NDArray[np.float64]:
         """Components (n, G) of expression `X` (n, genes), dense or CSR."""
         weights = self.loadings.astype(np.float64) / self.scale[:, None]
-        found = [np.asarray(X[rows] @ weights) for rows in _blocks(X.shape[0])]
-        return np.concatenate(found) - self.mean @ weights
+        found = np.empty((X.shape[0], weights.shape[1]))
+        for rows in _blocks(X.shape[0]):
+            found[rows] = X[rows] @ weights
+        return found - self.mean @ weights
 
 
 def _blocks(n: int) -> list[slice]:

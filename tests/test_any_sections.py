@@ -176,7 +176,13 @@ def refusals_of_our_own() -> Iterator[None]:
 
 
 def everything(sections: Any) -> Any:
-    listed = sections.values() if isinstance(sections, dict) else [sections] if isinstance(sections, ad.AnnData) else sections
+    listed = (
+        sections.values()
+        if isinstance(sections, dict)
+        else [sections]
+        if isinstance(sections, ad.AnnData)
+        else sections
+    )
     return [
         (
             _dense(section.X).copy(),
@@ -226,13 +232,17 @@ def assert_is_stack(stack: ad.AnnData, before: Any) -> None:
     # every cell is there with its place and its expression, section by section
     places = np.concatenate([old[3]["spatial"][:, :2] for old in before])
     values = np.concatenate([old[0] for old in before])
-    want, got = (np.column_stack(parts) for parts in ((places, values), (stack.obsm["spatial"][:, :2], _dense(stack.X))))
+    want, got = (
+        np.column_stack(parts) for parts in ((places, values), (stack.obsm["spatial"][:, :2], _dense(stack.X)))
+    )
     np.testing.assert_array_equal(want[np.lexsort(want.T)], got[np.lexsort(got.T)])
     state = stack.obsm["X_isost"]
     assert np.isfinite(state).all()
     assert -1e-6 < state[:, :2].min() <= state[:, :2].max() < 1 + 1e-6
     back = view.normalization.decode(state[:, :3], dims=SPACE)
-    np.testing.assert_allclose(back, stack.obsm["spatial"], rtol=0, atol=1e-6 * np.ptp(stack.obsm["spatial"], axis=0).max())
+    np.testing.assert_allclose(
+        back, stack.obsm["spatial"], rtol=0, atol=1e-6 * np.ptp(stack.obsm["spatial"], axis=0).max()
+    )
     np.testing.assert_allclose(view.loadings.T @ view.loadings, np.eye(view.loadings.shape[1]), atol=1e-4)
 
 

@@ -60,7 +60,9 @@ def test_too_few(sections, make_section):
 
 def test_gene_twice(sections):
     sections[2].var_names = ["gene0", *sections[2].var_names[:-1]]
-    with pytest.raises(ValueError, match="section 'section_2' has 1 gene names more than once, such as 'gene0'; call var"):
+    with pytest.raises(
+        ValueError, match="section 'section_2' has 1 gene names more than once, such as 'gene0'; call var"
+    ):
         as_sections(sections)
 
 

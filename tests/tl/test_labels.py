@@ -145,5 +145,5 @@ def test_labels_that_would_be_lost_are_told(labelled: AnnData, caplog: pytest.Lo
     check_labels(labelled)
     assert "labels obs['density'] are not carried over" in caplog.text
     labelled.obs["animal_probability"] = labelled.obs["animal"]
-    with pytest.raises(ValueError, match="'animal' and 'animal_probability'.* rename one of them in the stack"):
+    with pytest.raises(ValueError, match=r"'animal' and 'animal_probability'.* rename one of them in the stack"):
         check_labels(labelled)

@@ -137,10 +137,12 @@ class Look:
 
 def _variance(X: Any) -> NDArray[np.float64]:
     """Variance (g,) of every column, without making sparse values dense."""
-    if not sp.issparse(X):
-        return np.asarray(X).var(axis=0, dtype=np.float64)
-    mean, square = (np.ravel(part.mean(0)).astype(np.float64) for part in (X, X.multiply(X)))
-    variance: NDArray[np.float64] = square - mean**2
+    variance: NDArray[np.float64]
+    if sp.issparse(X):
+        mean, square = (np.ravel(part.mean(0)).astype(np.float64) for part in (X, X.multiply(X)))
+        variance = square - mean**2
+    else:
+        variance = np.asarray(X, dtype=np.float64).var(axis=0)
     return variance
 
 

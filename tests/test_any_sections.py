@@ -219,7 +219,7 @@ def test_slice_stack(case: Case) -> None:
     assert_unchanged(before, case.sections)
 
 
-@cases(3)
+@cases(5)
 @given(anything(sound=True))
 def test_slice_stack_of_sound_sections(case: Case) -> None:
     assert_is_stack(isost.pp.slice_stack(case.sections, **case.stack_kws), everything(case.sections))

@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint clean
+.PHONY: help demo test test-long lint bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/'
@@ -29,6 +29,9 @@ lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+bench: $(INSTALLED)  ## time and memory of every stage, by cells per section, and how they grow
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stages.py
 
 clean:  ## remove the environment and everything made in it
 	rm -rf $(VENV) demo dist build .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

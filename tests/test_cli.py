@@ -114,6 +114,21 @@ def test_reconstruct_passes_on_what_it_is_told(
         assert said in result.stdout
 
 
+def test_what_exceeds_memory_stays_in_files(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = isost.tl.fit
+    quick: dict[str, Any] = {"epochs": 1, "hidden_dim": 8, "n_cells": 20, "adaptive": False, "expression_shift": 0.0}
+    monkeypatch.setattr(isost.tl, "fit", lambda stack, **kws: fit(stack, **kws, **quick))
+    out = tmp_path / "volume.zarr"
+    args = ("reconstruct", *files, "--lazy", "--log1p", "--voxel-size", "60")
+    result = run(*args, "-o", str(out))
+    assert result.exit_code == 0, result.output
+    volume = isost.io.read_volume(out)
+    assert f"{volume.n_obs} voxels of edge 60, 20 genes" in result.stdout
+    assert run("reconstruct", *files, "--log1p", "--voxel-size", "60", "-o", str(tmp_path / "v.h5ad")).exit_code == 0
+    np.testing.assert_allclose(volume.X.compute(), isost.io.read(tmp_path / "v.h5ad").X, atol=1e-5)
+    assert "volume.h5ad must end in .zarr with --lazy" in run(*args, "-o", "volume.h5ad").stderr
+
+
 def test_depths_from_the_command_line(calls: dict[str, Any], files: list[str], tmp_path: Path) -> None:
     result = run("reconstruct", *files, "-o", str(tmp_path / "v.h5ad"), "--z", "-5", "--z", "50", "--z", "75.5")
     assert result.exit_code == 0, result.output

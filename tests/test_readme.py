@@ -42,7 +42,7 @@ def test_the_example_runs_and_makes_what_the_tables_say(tmp_path: Path) -> None:
     space: dict[str, object] = {}
     exec(compile(example, "README.md", "exec"), space)
     made = {path.name for path in tmp_path.iterdir()}
-    assert made == {"model", "volume.h5ad", "volume.html"}
+    assert made == {"model", "volume.h5ad", "volume.html", "volume.ome.tif"}
     volume, section = space["volume"], space["section"]
     for where, key in re.findall(
         r"`(\w+)\[\"(\w+)\"\]", README.split("## What comes out")[1].split("## Command line")[0]

@@ -128,6 +128,20 @@ def test_the_grid_of_a_volume_that_was_read_still_holds(results: Results, tmp_pa
     np.testing.assert_allclose(read.obsm["spatial"], centers)
 
 
+def test_a_volume_and_generated_sections_make_a_spatialdata(results: Results, tmp_path: Path) -> None:
+    import spatialdata
+
+    volume, section = results["volume"], results["section"]
+    genes = list(volume.var_names[:3])
+    isost.io.to_spatialdata(volume, section, section_key="cut", channels=genes).write(tmp_path / "it.zarr")
+    read = spatialdata.read_zarr(tmp_path / "it.zarr")
+    x, y, z = volume.obsm["voxel"].T
+    np.testing.assert_array_equal(read["volume"].sel(c=genes).to_numpy()[:, z, y, x].T, volume[:, genes].X)
+    assert read["volume"].shape[:0:-1] == tuple(volume.uns["isost"]["grid"]["shape"])
+    for cut, cells in section.obs.groupby("cut"):
+        np.testing.assert_array_equal(read[str(cut)].layers["mean"], section[cells.index].layers["mean"])
+
+
 @pytest.mark.filterwarnings("ignore:'.*' is not a valid key!:SyntaxWarning")
 def test_squidpy_measures_the_volume(results: Results) -> None:
     import squidpy as sq
@@ -153,7 +167,23 @@ def test_scanpy_works_on_volume_and_section(results: Results) -> None:
     sc.pp.neighbors(volume, use_rep="X_pca", n_neighbors=10)
     assert volume.obsp["connectivities"].shape == (volume.n_obs, volume.n_obs)
     section = results["section"][results["section"].obs["cut"] == 1].copy()
-    for adata, basis, color in ((volume, "spatial", "density"), (section, "spatial", "cell_type")):
-        axes = sc.pl.embedding(adata, basis=basis, color=color, show=False)
-        assert axes.get_title() == color
-        plt.close("all")
+    for adata, color in ((volume, "density"), (section, "cell_type")):
+        for projection in ("2d", "3d"):
+            axes = sc.pl.embedding(adata, basis="spatial", projection=projection, color=color, show=False)
+            assert (axes.get_title(), axes.name == "3d") == (color, projection == "3d")
+            plt.close("all")
+
+
+@pytest.mark.parametrize("what", ["volume", "section"])
+def test_scanpy_ranks_genes_that_mark_a_type(results: Results, what: str) -> None:
+    import scanpy as sc
+
+    adata = results[what].copy()
+    common = adata.obs["cell_type"].value_counts().index[:2]
+    adata = adata[adata.obs["cell_type"].isin(common)].copy()
+    sc.tl.rank_genes_groups(adata, "cell_type", method="wilcoxon")
+    for group in common:
+        best = sc.get.rank_genes_groups_df(adata, group).iloc[0]
+        inside = adata.obs["cell_type"] == group
+        gene = adata.obs_vector(best["names"])
+        assert gene[inside].mean() > gene[~inside].mean()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from isost._writing import whole_file
+from isost._writing import whole_file, whole_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,3 +33,15 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         write()
     assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "volume.zarr"
+    for content in ("first", "second"):
+        with whole_folder(target) as unfinished:
+            assert (unfinished.parent, unfinished.suffix) == (target.parent, ".zarr")
+            unfinished.mkdir()
+            (unfinished / "a").write_text(content)
+            assert not target.exists() or (target / "a").read_text() == "first"
+        assert (target / "a").read_text() == content
+    assert [path.name for path in target.parent.iterdir()] == ["volume.zarr"]

@@ -40,6 +40,22 @@ def test_same_seed_same_choice() -> None:
     assert len(chosen) == 1
 
 
+def test_of_many_sections_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = _sections(9, 200, noise=0.5)
+    read: set[int] = set()
+
+    class Values(list):
+        def __getitem__(self, k: int) -> Any:
+            read.add(k)
+            return super().__getitem__(k)
+
+    every = _width(sections)
+    monkeypatch.setattr("isost.field._smoothing._MOST_SECTIONS", 2)  # the two ends, which cannot be left out
+    some = _width((sections[0], Values(sections[1]), sections[2]))
+    assert read == {0, 8}
+    assert every / 2 < some < every * 2
+
+
 def test_two_errors_are_averaged() -> None:
     # sections that share nothing: the cell's own section is smooth, its neighbours' mean is best taken very wide
     positions, values, depths = _sections(3, 400, noise=0.0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from isost._normalization import Normalization
-from isost.generation import Carried, _carry, carry_sections, locate
+from isost.generation import Carried, _carry, carry_sections, locate, runs_of_gaps
 from isost.model import IsoST, ModelSettings
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def states() -> list[NDArray[np.float32]]:
 
 
 def carried(
-    model: IsoST, states: list[NDArray[np.float32]], targets: Sequence[float], *, seed: int = 0
+    model: IsoST, states: list[NDArray[np.float32]], targets: Sequence[float], *, seed: int = 0, parts: Any = "both"
 ) -> dict[tuple[int, int], Carried]:
     """By target and section, of which each pair may come once."""
-    found = list(carry_sections(model, states, DEPTHS, np.asarray(targets), seed=seed))
+    found = list(carry_sections(model, states, DEPTHS, np.asarray(targets), seed=seed, parts=parts))
     assert max(Counter((c.target, c.section) for c in found).values()) == 1
     return {(c.target, c.section): c for c in found}
 
@@ -174,10 +174,27 @@ def test_chunks_change_nothing(
         assert part.weight == apart[key].weight
 
 
-def test_gaps_are_walked_in_chunks_of_bounded_size() -> None:
-    wanted: dict[int, list[int]] = {gap: [0] for gap in range(4)}
-    chunks = list(_carry._chunks(wanted, [40_000, 20_000, 10_000, 70_000, 1], "forward"))
-    assert chunks == [[0, 1], [2], [3]]  # the last is larger than the bound by itself
+@pytest.mark.parametrize("planar", [True, False])
+@pytest.mark.parametrize("sigma", [(0.0, 0.0, 0.0, 0.0), (0.3, 0.3, 0.0, 0.3)])
+def test_positions_carried_alone_are_those_carried_with_expression(
+    states: list[NDArray[np.float32]], sigma: tuple[float, ...], planar: bool
+) -> None:
+    model, targets = drifting_model(sigma=sigma, planar=planar), [0.05, 0.1, 0.3, 0.38, 0.2]
+    whole = carried(model, states, targets)
+    asked = []
+    for drift in model.drifts.values():
+        drift.expression.register_forward_hook(lambda *_: asked.append(1))
+    alone = carried(model, states, targets, parts="shape")
+    assert not asked
+    assert alone.keys() == whole.keys()
+    for key, part in alone.items():
+        np.testing.assert_array_equal(part.state, whole[key].state[:, :3])
+        assert part.weight == whole[key].weight
+
+
+def test_gaps_walk_in_runs_of_bounded_size() -> None:
+    runs = list(runs_of_gaps({0: 40_000, 1: 20_000, 3: 10_000, 4: 70_000}))
+    assert runs == [[0, 1], [3], [4]]  # the last is larger than the bound by itself
 
 
 def test_the_same_seed_gives_the_same_cells_and_another_seed_others(states: list[NDArray[np.float32]]) -> None:

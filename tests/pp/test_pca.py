@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from isost.pp import _pca
+from isost.pp import _matrix, _pca
 from isost.pp._pca import GenePCA
 
 
@@ -52,7 +52,7 @@ def test_blocks_of_rows_do_not_matter(monkeypatch):
     X = random_expression(4).astype(np.float32)
     whole = GenePCA.fit(X, n_comps=5)
     scores = whole.scores(X)
-    monkeypatch.setattr(_pca, "BLOCK", 7)
+    monkeypatch.setattr(_matrix, "BLOCK", 7)
     parts = GenePCA.fit(X, n_comps=5)
     np.testing.assert_allclose(parts.scale, whole.scale, rtol=1e-10)
     np.testing.assert_allclose(parts.loadings, whole.loadings, atol=1e-6)

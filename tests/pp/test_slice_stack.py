@@ -48,11 +48,12 @@ def test_contract(sections):
     assert stack.obsm["X_isost"].dtype == np.float32
     assert stack.varm["PCs"].shape == (8, 8)
     kept = stack.uns["isost"]
-    assert set(kept) == {"params", "normalization", "gene_mean", "gene_scale", "sections"}
+    assert set(kept) == {"params", "normalization", "gene_mean", "gene_scale", "gene_range", "sections"}
     assert kept["params"] == {
         "spatial_key": "spatial", "z_key": "z", "section_key": "section", "n_comps": 50, "seed": 0,
     }  # fmt: skip
     np.testing.assert_array_equal(kept["sections"]["z"], [0, 10, 20, 35])
+    np.testing.assert_array_equal(kept["gene_range"], [stack.X.min(0), stack.X.max(0)])
 
 
 def test_normalisation_as_the_method_has_it(sections):

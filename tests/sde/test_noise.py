@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -65,3 +67,9 @@ def test_global_random_state_is_left_alone() -> None:
 def test_negative_seed_is_refused() -> None:
     with pytest.raises(ValueError, match="seed must be 0 or more"):
         GaussianNoise(-1)
+
+
+def test_a_walk_of_the_first_dimensions_gets_their_increments_in_a_walk_of_all() -> None:
+    kws: dict[str, Any] = {"h": 0.5, "dtype": torch.float32, "device": torch.device("cpu")}
+    whole = GaussianNoise(1).increment(2, 3, (7, 5), **kws)
+    assert torch.equal(GaussianNoise(1, n_dims=5).increment(2, 3, (7, 3), **kws), whole[:, :3])

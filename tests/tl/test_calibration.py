@@ -36,7 +36,8 @@ def _factor(parts: list[ad.AnnData]) -> float:
     stack = isost.pp.slice_stack(parts)
     sections = Sections(stack)
     loadings = stack.varm["PCs"]
-    own = cell_variance(sections.positions, sections.components(loadings), **SMOOTHING)
+    components = sections.components(loadings)
+    own = cell_variance(sections.positions, components, **SMOOTHING)
     return choose_gap_variance(
         stack,
         sections,
@@ -44,6 +45,7 @@ def _factor(parts: list[ad.AnnData]) -> float:
         np.random.default_rng(0),
         left_out_displacements(sections.positions),
         mean_shift=0.0,
+        component_variance=np.concatenate(list(components)).var(axis=0),
         cell_variance=own,
         **SMOOTHING,
     )

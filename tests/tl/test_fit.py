@@ -55,6 +55,21 @@ def test_the_model_knows_what_it_was_fitted_to(model: IsoST, stack: AnnData, fit
     assert set(model.drifts) == {"forward", "backward"}
 
 
+def test_large_stacks_are_learnt_from_tiles(small: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fit, "_MOST_LEARNT", 130)
+    seen: list[tuple[int, ...]] = []
+    plain = _fit.BridgeObjective
+    monkeypatch.setattr(
+        _fit, "BridgeObjective", lambda *paths, **kws: seen.extend(p.sizes for p in paths) or plain(*paths, **kws)
+    )
+    first, again = (isost.tl.fit(small, batch_size=20, **QUICK) for _ in range(2))
+    assert same_weights(first, again)
+    n_cells = small.n_obs / 3
+    for sizes in seen:
+        assert max(sizes) <= 20
+        assert 0.25 * n_cells < sum(sizes) / 2 < 0.75 * n_cells  # 130 of 270 cells, in each of two gaps
+
+
 def test_history_has_a_row_an_epoch_and_training_helps(model: IsoST) -> None:
     assert model.history["epoch"].tolist() == list(range(1, 16))
     assert {"phase", "loss", "shape", "expression"} <= set(model.history.columns)

@@ -32,7 +32,7 @@ def _paths(
         positions,
         expression,
         depths,
-        fields=[LocalLinear(p, e, n_cells=15) for p, e in zip(positions, expression, strict=True)],
+        field=[LocalLinear(p, e, n_cells=15) for p, e in zip(positions, expression, strict=True)].__getitem__,
         displacements=Displacements(
             up=[np.tile(step, (len(p), 1)) for p in positions[:-1]],
             down=[np.tile(-step, (len(p), 1)) for p in positions[1:]],
@@ -163,7 +163,8 @@ def test_expression_that_stays_needs_no_network() -> None:
     assert numbers["expression"] == 0
     for drift in drifts:
         assert all(weight.grad is None for weight in drift.expression.parameters())
-        assert all(weight.grad is not None for weight in drift.shape.parameters())
+        without = {name for name, weight in drift.shape.named_parameters() if weight.grad is None}
+        assert without == {"layers.0.key.bias"}  # alike for all neighbours, so of no effect
 
 
 def test_sections_that_stay_teach_standing_still() -> None:
@@ -188,10 +189,10 @@ def test_rows_are_the_cells_that_are_seen() -> None:
     paths = _paths()
     objective, drifts = BridgeObjective(*paths), [_drift(seed) for seed in (2, 3)]
     every = [torch.arange(40 + k) for k in range(3)]
-    assert _loss(objective, *drifts, rows=every)[1] == pytest.approx(_loss(objective, *drifts)[1])
+    assert _loss(objective, *drifts, rows=(every[:-1], every[1:]))[1] == pytest.approx(_loss(objective, *drifts)[1])
 
     rows = [torch.arange(0, 30), torch.arange(3), torch.arange(10, 35)]  # the middle section sits out
-    _, numbers = _loss(objective, *drifts, seed=4, rows=rows)
+    _, numbers = _loss(objective, *drifts, seed=4, rows=(rows[:-1], rows[1:]))
     generator, shape = torch.Generator().manual_seed(4), []
     for drift, direction, block, part in ((drifts[0], paths[0], 0, rows[0]), (drifts[1], paths[1], 1, rows[2])):
         taken = direction.take([part if k == block else part[:0] for k in range(2)], at_least=1)
@@ -206,24 +207,39 @@ def test_small_stacks_are_one_batch() -> None:
     assert BridgeObjective(*paths).batches(generator=torch.Generator().manual_seed(0)) == [None]
 
 
+def _flat(batches: list) -> list[torch.Tensor]:
+    return [rows for up, down in batches for rows in (*up, *down)]
+
+
 def test_tiles_cover_every_cell_once() -> None:
     paths = _paths(n=200)
     objective = BridgeObjective(*paths, batch_size=60)
     first, again, other = (objective.batches(generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
-    for k in range(3):
-        rows = torch.cat([tile[k] for tile in first])
-        assert torch.equal(rows.sort().values, torch.arange(200 + k))
-    assert max(len(rows) for tile in first for rows in tile) <= 60
-    assert all(torch.equal(a, b) for x, y in zip(first, again, strict=True) for a, b in zip(x, y, strict=True))
-    assert not torch.equal(first[0][0], other[0][0])
-    assert all(
-        torch.equal(a, b)
-        for x, y in zip(objective.batches(), objective.batches(), strict=True)
-        for a, b in zip(x, y, strict=True)
-    )
+    for direction, sizes in enumerate((paths[0].sizes, paths[1].sizes)):
+        for block, size in enumerate(sizes):
+            rows = torch.cat([batch[direction][block] for batch in first])
+            assert torch.equal(rows.sort().values, torch.arange(size))
+    assert max(map(len, _flat(first))) <= 60
+    assert all(map(torch.equal, _flat(first), _flat(again)))
+    assert not torch.equal(_flat(first)[0], _flat(other)[0])
+    assert all(map(torch.equal, _flat(objective.batches()), _flat(objective.batches())))
     drifts = _still(paths)
     for rows in first:
         assert torch.isfinite(_loss(objective, *drifts, rows=rows)[0])
+
+
+def test_many_sections_are_shared_out_among_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("isost.training._bridge._MOST_POINTS", 100)
+    paths = _paths(9, n=40)
+    for batch_size in (1000, 30):  # whole sections, and tiles of them
+        objective = BridgeObjective(*paths, batch_size=batch_size, at_least=1)
+        batches = objective.batches(generator=torch.Generator().manual_seed(0))
+        for direction, own in enumerate(paths):
+            for block, size in enumerate(own.sizes):
+                rows = torch.cat([batch[direction][block] for batch in batches])
+                assert torch.equal(rows.sort().values, torch.arange(size))
+            assert max(sum(map(len, batch[direction])) for batch in batches) <= 100 + max(own.sizes)
+        assert all(torch.isfinite(_loss(objective, *_still(paths), rows=rows)[0]) for rows in batches)
 
 
 def test_tiles_without_a_start_for_both_directions_are_left_out() -> None:
@@ -235,7 +251,7 @@ def test_tiles_without_a_start_for_both_directions_are_left_out() -> None:
         positions,
         [p.copy() for p in positions],
         np.array([0.0, 0.1]),
-        fields=[LocalLinear(p, p, n_cells=9) for p in positions],
+        field=[LocalLinear(p, p, n_cells=9) for p in positions].__getitem__,
         displacements=still,
         expression_shift=0.0,
     )

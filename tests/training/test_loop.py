@@ -185,7 +185,7 @@ def test_continued_bridge_is_bit_equal(tmp_path: Path) -> None:
         positions,
         [np.c_[p, p[:, :1]] + k for k, p in enumerate(positions)],
         np.array([0.0, 0.1, 0.2]),
-        fields=[LocalLinear(p, np.c_[p, p[:, :1]] + k, n_cells=9) for k, p in enumerate(positions)],
+        field=[LocalLinear(p, np.c_[p, p[:, :1]] + k, n_cells=9) for k, p in enumerate(positions)].__getitem__,
         displacements=Displacements(
             up=[np.full((40, 2), 0.1)] * 2,
             down=[np.full((40, 2), -0.1)] * 2,

@@ -49,7 +49,7 @@ def _paths(shift: float, displacements: Displacements | None = None) -> tuple[Pa
         positions,
         expression,
         DEPTHS,
-        fields=planes,
+        field=planes.__getitem__,
         displacements=displacements or _displacements(),
         expression_shift=shift,
     )
@@ -154,7 +154,9 @@ def test_arriving_velocity_is_that_of_the_cells_found_there() -> None:
     positions, expression, planes = _sections()
     still = Displacements(up=[np.zeros((n, 2)) for n in SIZES[:-1]], down=[np.zeros((n, 2)) for n in SIZES[1:]])
     still.up[1][:] = positions[1]  # only section 1's cells move up, each with a velocity of its own
-    forward, _ = section_paths(positions, expression, DEPTHS, fields=planes, displacements=still, expression_shift=0.0)
+    forward, _ = section_paths(
+        positions, expression, DEPTHS, field=planes.__getitem__, displacements=still, expression_shift=0.0
+    )
     nearest = np.linalg.norm(positions[0][:, None] - positions[1][None], axis=2).argsort(axis=1)[:, :5]
     wanted = (positions[1] / 0.2 / 2)[nearest].mean(1)
     found = forward.at(_same(forward, 1.0))[1][: SIZES[0], :2]
@@ -164,7 +166,7 @@ def test_arriving_velocity_is_that_of_the_cells_found_there() -> None:
 def test_without_shift_expression_stays_exactly() -> None:
     positions, expression, planes = _sections()
     forward, backward = section_paths(
-        positions, expression, DEPTHS, fields=planes, displacements=_displacements(), expression_shift=0.0
+        positions, expression, DEPTHS, field=planes.__getitem__, displacements=_displacements(), expression_shift=0.0
     )
     for paths in (forward, backward):
         for t in (0.0, 0.3, 1.0):
@@ -251,7 +253,27 @@ def test_measured_fields_are_taken_as_they_are() -> None:
     positions, expression, _ = _sections()
     smooth = [LocalLinear(p, e, n_cells=10) for p, e in zip(positions, expression, strict=True)]
     moved = _displacements()
-    forward, _ = section_paths(positions, expression, DEPTHS, fields=smooth, displacements=moved, expression_shift=1.0)
+    forward, _ = section_paths(
+        positions, expression, DEPTHS, field=smooth.__getitem__, displacements=moved, expression_shift=1.0
+    )
     state, _ = forward.at(_same(forward, 1.0))
     wanted = smooth[1](positions[0] + moved.up[0]).mean - smooth[0](positions[0]).mean
     np.testing.assert_allclose((state[:, 3:] - forward.expression)[: SIZES[0]], wanted, atol=1e-5)
+
+
+def test_blocks_are_parts_of_the_paths_of_all_cells() -> None:
+    positions, expression, planes = _sections()
+    kws = {"field": planes.__getitem__, "displacements": _displacements(), "expression_shift": 1.0}
+    whole = section_paths(positions, expression, DEPTHS, **kws)
+    parts = section_paths(
+        positions, expression, DEPTHS, **kws, blocks=lambda k: [np.array([0, 2]), np.array([5, 3, 1])]
+    )
+    for every, some in zip(whole, parts, strict=True):
+        assert some.sizes == (2, 3) * len(every.sizes)
+        first = np.repeat(np.cumsum([0, *every.sizes[:-1]]), 5)
+        cells = torch.as_tensor(first + np.tile([0, 2, 5, 3, 1], len(every.sizes)))
+        for name in ("start", "displacement", "leaving", "arriving", "expression"):
+            assert torch.equal(getattr(some, name), getattr(every, name)[cells])
+        assert torch.equal(some.change, every.change[:, cells])
+        assert torch.equal(some.gap, every.gap.repeat_interleave(2))
+        assert torch.equal(some.depth, every.depth.repeat_interleave(2))

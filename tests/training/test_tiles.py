@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from isost.training import spatial_tiles
+from isost.training import sampled_tiles, spatial_tiles
 
 
 def test_tiles_cover_every_cell_once_and_keep_density() -> None:
@@ -26,3 +26,15 @@ def test_tiles_cover_every_cell_once_and_keep_density() -> None:
 def test_tiles_of_cells_at_one_place_still_end() -> None:
     tiles = spatial_tiles([torch.zeros(50, 5), torch.zeros(40, 5)], batch_size=8)
     assert max(len(rows) for tile in tiles for rows in tile) <= 8
+
+
+def test_some_tiles_of_a_section() -> None:
+    section = torch.rand(400, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def drawn(n_cells: int) -> torch.Tensor:
+        return torch.cat(sampled_tiles(section, n_cells, batch_size=60, generator=torch.Generator().manual_seed(1)))
+
+    assert torch.equal(drawn(1000).sort().values, torch.arange(400))
+    assert 100 <= len(drawn(150)) <= 200
+    assert len(drawn(150).unique()) == len(drawn(150))
+    assert 0 < len(drawn(1)) <= 60

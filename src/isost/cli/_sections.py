@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["check", "demo", "evaluate", "reconstruct"]
 
 SectionFiles = Annotated[
-    list[Path], typer.Argument(help="One .h5ad or .zarr for each section, a folder of them, or one with all sections.")
+    list[Path],
+    typer.Argument(
+        help="One .h5ad or .zarr for each section, a folder of them, or one with all sections; a SpatialData too."
+    ),
 ]
 Depths = Annotated[
     list[float] | None, typer.Option(help="Depth of a section, in the unit of x and y; once for each, in order.")
@@ -28,8 +31,6 @@ SpatialKey = Annotated[str, typer.Option(help="Key of obsm with x and y, and z i
 SectionKey = Annotated[str, typer.Option(help="Column of obs that names the section, in a file with several.")]
 Layer = Annotated[str | None, typer.Option(help="Layer with the expression. Default: X.")]
 Log1p = Annotated[bool, typer.Option(help="Take log(1 + x) first, for expression that is not logged yet.")]
-
-_SUFFIXES = (".h5ad", ".zarr")
 
 
 @app.command()
@@ -103,6 +104,14 @@ def reconstruct(
     ] = None,
     gene: Annotated[list[str] | None, typer.Option(help="Gene to write, once for each. Default: all genes.")] = None,
     model_out: Annotated[Path | None, typer.Option(help="Folder to save the trained model in.")] = None,
+    lazy: Annotated[
+        bool,
+        typer.Option(
+            "--lazy",
+            help="For what exceeds memory: read section by section, write slab by slab. Stopped, the same command goes "
+            "on with the volume where it was. Genes are decoded on read, by isost.io.read_volume; --out is .zarr.",
+        ),
+    ] = False,
     seed: Seed = 0,
     device: Device = None,
     verbose: Verbose = False,
@@ -120,16 +129,26 @@ def reconstruct(
         isost reconstruct brain.h5ad --section-key slice --z-key depth -o volume.h5ad
     Two genes only, and keep the model:
         isost reconstruct sections/ --gene Gad1 --gene Slc17a6 --model-out model -o volume.h5ad
+    A whole organ on a laptop:
+        isost reconstruct sections/ --lazy -o volume.zarr
     """  # noqa: D301
     with errors_in_a_line(debug=debug):
         talk(verbose)
-        if out.suffix not in _SUFFIXES:  # said before the training, not after it
-            msg = f"--out {out} must end in {' or '.join(_SUFFIXES)}"
+        if out.suffix not in isost.io.SUFFIXES:  # said before the training, not after it
+            msg = f"--out {out} must end in {' or '.join(isost.io.SUFFIXES)}"
+            raise ValueError(msg)
+        if lazy and out.suffix != ".zarr":
+            msg = f"--out {out} must end in .zarr with --lazy"
             raise ValueError(msg)
         with stage("sections"):
-            adatas = _read(sections, section_key=section_key, layer=layer, log1p=log1p)
             stack = isost.pp.slice_stack(
-                adatas, spatial_key=spatial_key, z_key=z_key, z=z or None, section_key=section_key, layer=layer
+                _read(sections, section_key=section_key, layer=layer, log1p=log1p, lazy=lazy),
+                spatial_key=spatial_key,
+                z_key=z_key,
+                z=z or None,
+                section_key=section_key,
+                layer=layer,
+                lazy=lazy,
             )
             if missing := [name for name in gene or () if name not in stack.var_names]:
                 msg = f"genes {missing} are not in all sections; they share {stack.n_vars} genes"
@@ -139,8 +158,11 @@ def reconstruct(
         if model_out is not None:
             model.save(model_out)
         with stage("volume"):
-            volume = isost.tl.reconstruct(stack, model=model, voxel_size=voxel_size, genes=gene or None)
-            isost.io.write(volume, out)
+            volume = isost.tl.reconstruct(
+                stack, model=model, voxel_size=voxel_size, genes=gene or None, store=out if lazy else None
+            )
+            if not lazy:
+                isost.io.write(volume, out)
         _say_what_was_made(volume, [out] if model_out is None else [out, model_out])
 
 
@@ -254,8 +276,11 @@ def _name_or_number(text: str, *, names: Container[str]) -> str | int:
     return int(text) if text not in names and text.removeprefix("-").isdecimal() else text
 
 
-def _read(sections: list[Path], *, section_key: str, layer: str | None, log1p: bool) -> dict[str, AnnData]:
-    adatas = isost.io.read_sections(sections[0] if len(sections) == 1 else sections, section_key=section_key)
+def _read(
+    sections: list[Path], *, section_key: str, layer: str | None, log1p: bool, lazy: bool = False
+) -> dict[str, AnnData]:
+    source = sections[0] if len(sections) == 1 else sections
+    adatas = isost.io.read_sections(source, section_key=section_key, lazy=lazy)
     if log1p:
         # sections of one file are views of it, which scanpy does not write to without a warning
         adatas = {name: adata.copy() for name, adata in adatas.items()}

@@ -33,6 +33,10 @@ class Estimate:
     mean: NDArray[np.float64]
     leverage: NDArray[np.float64]
 
+    def __getitem__(self, rows: NDArray[np.intp]) -> Estimate:
+        """Estimate at some of the query points."""
+        return Estimate(self.mean[rows], self.leverage[rows])
+
 
 class LocalLinear:
     """Local linear regression on the plane (loess, Cleveland 1979) over the nearest measured cells.
@@ -112,14 +116,26 @@ class LocalLinear:
         kernel = (1 - (distance / width) ** 3) ** 3
         if self._pilot is not None:
             kernel *= self._pilot.likeness(query, cells, skip_nearest=skip_nearest)
-        offset = (self._position[cells] - query[:, None]) / width[..., None]
-        design = np.concatenate([np.ones_like(offset[..., :1]), offset], axis=-1)  # (m, k, 3)
-        weighted = design * kernel[..., None]
-        gram = np.swapaxes(weighted, 1, 2) @ design
-        gram += _RIDGE * kernel.sum(1)[:, None, None] * np.diag([0.0, 1.0, 1.0])
-        # the value at the query point is the intercept: the first row of the inverse applied to every cell
-        intercept = np.linalg.solve(gram, np.broadcast_to(np.eye(3)[:, :1], (len(query), 3, 1)))
-        return (weighted @ intercept)[..., 0], cells
+        x, y = ((self._position[:, axis][cells] - query[:, axis, None]) / width for axis in (0, 1))
+        return kernel * _intercept(kernel, x, y), cells
+
+
+def _intercept(kernel: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Find the factors that turn weights of a local mean into those of a plane's value at the origin, all (m, k).
+
+    The plane a + b x + c y fitted with weights w has at the origin the value Σ w (α + β x + γ y) v / Σ w, (α, β, γ) the
+    first row of the inverse of the matrix of its moments, here by cofactors.
+    """
+    total = kernel.sum(1)
+    by_x, by_y = kernel * x, kernel * y
+    mx, my = by_x.sum(1) / total, by_y.sum(1) / total
+    mxx, mxy, myy = (np.einsum("mk,mk->m", *pair) / total for pair in ((by_x, x), (by_x, y), (by_y, y)))
+    mxx, myy = mxx + _RIDGE, myy + _RIDGE
+    alpha, beta, gamma = mxx * myy - mxy**2, mxy * my - mx * myy, mx * mxy - mxx * my
+    scale = total * (alpha + mx * beta + my * gamma)
+    alpha, beta, gamma = (part[:, None] / scale[:, None] for part in (alpha, beta, gamma))
+    factor: NDArray[np.float64] = alpha + beta * x + gamma * y
+    return factor
 
 
 class _Pilot:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from ._local_linear import LocalLinear
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ __all__ = ["choose_smoothing"]
 
 _CANDIDATES = (8, 12, 17, 24, 34, 48, 68, 96, 136)
 _N_PROBES = 1500  # cells per section at which the error is measured
+_MOST_SECTIONS = 16  # at which it is, evenly spread over the stack
 
 
 def choose_smoothing(
@@ -28,11 +30,11 @@ def choose_smoothing(
 ) -> tuple[int, bool]:
     """Choose how the local linear regression smooths, from the sections themselves.
 
-    Two errors are measured at a sample of cells: leaving out the cell (its own section is smoothed), and leaving out
-    its whole section (its two neighbours are, weighted by distance in depth). The first is minimised by too narrow a
-    window, since what sections do not share is fitted too; the second by too wide a one, since its gap is double. The
-    geometric mean of the two is taken. This is done with and without adaptive weights; those are kept for which the
-    product of the two errors is smaller.
+    Two errors are measured at a sample of cells of at most 16 sections: leaving out the cell (its own section is
+    smoothed), and leaving out its whole section (its two neighbours are, weighted by distance in depth). The first is
+    minimised by too narrow a window, since what sections do not share is fitted too; the second by too wide a one,
+    since its gap is double. The geometric mean of the two is taken. This is done with and without adaptive weights;
+    those are kept for which the product of the two errors is smaller.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def choose_smoothing(
     families = (adaptive,) if adaptive is not None else (False, True) if smallest > _CANDIDATES[0] else (False,)
     if len(candidates) == len(families) == 1:
         return candidates[0], families[0]
-    probes = [generator.permutation(len(p))[:_N_PROBES] for p in positions]
+    probed = np.unique(np.linspace(0, len(positions) - 1, min(_MOST_SECTIONS, len(positions))).round().astype(int))
+    probes = {int(k): generator.permutation(len(positions[k]))[:_N_PROBES] for k in probed}
     found = []
     for family in families:
         by_cell, by_section = (
@@ -79,20 +82,20 @@ def _errors(
     positions: Sequence[NDArray[np.floating]],
     values: Sequence[NDArray[np.floating]],
     depths: NDArray[np.floating],
-    probes: Sequence[NDArray[np.intp]],
+    probes: Mapping[int, NDArray[np.intp]],
     *,
     n_cells: int,
     adaptive: bool,
 ) -> tuple[float, float]:
     """Mean squared errors at the probes: leaving out the cell, and leaving out its section."""
-    smooth = [LocalLinear(p, v, n_cells=n_cells, adaptive=adaptive) for p, v in zip(positions, values, strict=True)]
+    smooth = lru_cache(3)(lambda k: LocalLinear(positions[k], values[k], n_cells=n_cells, adaptive=adaptive))
     by_cell = by_section = 0.0
-    for k, probe in enumerate(probes):
+    for k, probe in probes.items():
         query, truth = positions[k][probe], values[k][probe]
-        by_cell += float(((smooth[k](query, skip_nearest=True).mean - truth) ** 2).mean())
+        by_cell += float(((smooth(k)(query, skip_nearest=True).mean - truth) ** 2).mean())
         if 0 < k < len(positions) - 1:
             t = (depths[k] - depths[k - 1]) / (depths[k + 1] - depths[k - 1])
-            mean = (1 - t) * smooth[k - 1](query).mean + t * smooth[k + 1](query).mean
+            mean = (1 - t) * smooth(k - 1)(query).mean + t * smooth(k + 1)(query).mean
             by_section += float(((mean - truth) ** 2).mean())
     return by_cell, by_section
 

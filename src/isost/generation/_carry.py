@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from isost.nn import Drift
 from isost.sde import GaussianNoise, depth_grid, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from isost.model import IsoST
 
-__all__ = ["Carried", "carry_sections", "locate"]
+__all__ = ["Carried", "carry_sections", "locate", "runs_of_gaps"]
 
 _MOST_POINTS = 65_536  # that walk together: bounds memory; noise and graphs do not depend on it
 _ROUNDING = 1e-9  # of a gap: a depth this near to a section is the section's own, computed in another way
@@ -39,7 +40,7 @@ class Carried:
     section
         Section that the cells come from; all its cells are here, in its order.
     state
-        Their states (n, 3 + G).
+        Their states (n, 3 + G), or positions (n, 3) where these alone were carried.
     weight
         Share of them that a section at this depth would have: 1 − t of the lower section, t of the upper one.
     """
@@ -77,6 +78,7 @@ def carry_sections(
     targets: NDArray[np.floating],
     *,
     seed: int,
+    parts: Literal["both", "shape"] = "both",
 ) -> Iterator[Carried]:
     """Carry every section up and down through its gaps and hold it at the depths asked for.
 
@@ -96,12 +98,17 @@ def carry_sections(
         Depths asked for, between the first and the last section, in any order.
     seed
         Seed of the noise.
+    parts
+        With ``"shape"`` positions (n, 3) alone, which do not depend on expression: those that ``"both"`` gives, noise
+        included, without the cost of the expression network.
 
     Yields
     ------
     For every depth the section below and the one above, in no particular order; at a measured depth that section.
     A model of one direction carries the section below alone, with weight 1.
     """
+    if parts == "shape":
+        states = [state[:, :3] for state in states]
     inside: dict[int, list[int]] = {}
     for target, depth in enumerate(targets):
         place = locate(depths, float(depth))
@@ -111,7 +118,8 @@ def carry_sections(
         else:
             inside.setdefault(place.gap, []).append(target)
     for direction in model.drifts:
-        for gaps in _chunks(inside, [len(state) for state in states], direction):
+        sizes = {gap: len(states[gap + (direction == "backward")]) for gap in sorted(inside)}
+        for gaps in runs_of_gaps(sizes):
             routes = [_route(gap, inside[gap], depths, targets, direction, model.settings.delta_z) for gap in gaps]
             yield from _walked(model, direction, routes, states, depths, targets, seed=seed)
 
@@ -157,13 +165,16 @@ def _walked(
 ) -> Iterator[Carried]:
     drift, sigma = model.drifts[direction], model.sigma
     device = next(drift.parameters()).device
+    n_dims = states[0].shape[1]
+    if n_dims == 3:
+        drift = _of_positions(drift)
     with torch.inference_mode():
         steps = walk(
             drift,
             [torch.as_tensor(np.asarray(states[route.section], np.float32), device=device) for route in routes],
             [route.grid for route in routes],
-            sigma=None if sigma is None else sigma.to(device),
-            noise=None if sigma is None else GaussianNoise(seed),
+            sigma=None if sigma is None else sigma[:n_dims].to(device),
+            noise=None if sigma is None else GaussianNoise(seed, n_dims=len(sigma)),
             # one stream of noise for each gap and direction, whatever walks beside it
             block_ids=[2 * route.gap + (direction == "backward") for route in routes],
         )
@@ -177,16 +188,33 @@ def _walked(
                     yield Carried(target, route.section, state.cpu().numpy(), weight)
 
 
-def _chunks(gaps: dict[int, list[int]], sizes: Sequence[int], direction: str) -> Iterator[list[int]]:
-    """Gaps that walk together: as many as keep the number of points within bounds."""
-    chunk: list[int] = []
+def _of_positions(drift: Drift) -> Drift:
+    """Drift of the positions alone, by the same network."""
+    with torch.device("meta"):  # draws no weights: those of the drift take their place
+        alone = Drift(0, n_neighbors=drift.n_neighbors, planar=drift.planar)
+    alone.shape = drift.shape
+    return alone
+
+
+def runs_of_gaps(sizes: Mapping[int, int]) -> Iterator[list[int]]:
+    """Split gaps into runs that walk together: as many as keep the number of points within bounds.
+
+    Parameters
+    ----------
+    sizes
+        Gap to the number of points that walk through it, in order.
+
+    Yields
+    ------
+    Consecutive entries of `sizes`; at least one, even where it is beyond the bound by itself.
+    """
+    run: list[int] = []
     points = 0
-    for gap in sorted(gaps):
-        size = sizes[gap + (direction == "backward")]
-        if chunk and points + size > _MOST_POINTS:
-            yield chunk
-            chunk, points = [], 0
-        chunk.append(gap)
+    for gap, size in sizes.items():
+        if run and points + size > _MOST_POINTS:
+            yield run
+            run, points = [], 0
+        run.append(gap)
         points += size
-    if chunk:
-        yield chunk
+    if run:
+        yield run

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from isost.field import Estimate
 
 __all__ = ["Expectation", "Expected", "cell_variance", "trace_back"]
 
@@ -104,15 +106,24 @@ class Expectation:
         With `origins`, m_k and m_{k+1} are taken at these places of the two sections (n, 2), where the tissue of each
         query place comes from, see `trace_back`; otherwise at the query places themselves.
         """
+        below, above = (query, query) if origins is None else origins
+        lower = None if fraction == 1 else self.at_section(gap, below)
+        upper = None if fraction == 0 else self.at_section(gap + 1, above)
+        return self.between(gap, fraction, lower, upper)
+
+    def at_section(self, k: int, place: NDArray[np.floating]) -> Estimate:
+        """Estimate the expected components of section k at places (n, 2) of it, state units: m_k and its leverage."""
+        return self._field(k)(place)
+
+    def between(self, gap: int, fraction: float, lower: Estimate | None, upper: Estimate | None) -> Expected:
+        """Combine what was estimated at the two sections of a gap, of which one is enough at a section itself."""
         t = fraction
-        if t in (0.0, 1.0):
-            own = self._field(gap + int(t))(query)
+        if t in (0.0, 1.0) or lower is None or upper is None:
+            own = cast("Estimate", upper if t else lower)
             nothing = np.zeros_like(own.mean)
             return Expected(
                 own.mean, own.leverage[:, None] * self._variance, own.leverage, nothing, np.zeros(len(nothing)), 0.0
             )
-        below, above = (query, query) if origins is None else origins
-        lower, upper = self._field(gap)(below), self._field(gap + 1)(above)
         leverage = (1 - t) ** 2 * lower.leverage + t**2 * upper.leverage
         apart, apart_leverage = lower.mean - upper.mean, lower.leverage + upper.leverage
         difference = (self._beyond_sampling(apart, apart_leverage).clip(min=0) + self._mean_difference(gap)) / 2

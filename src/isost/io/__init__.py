@@ -1,8 +1,22 @@
-"""Reading and writing sections, stacks and volumes."""
+"""Reading sections; writing sections, stacks and volumes; handing them to image tools and SpatialData."""
 
 from __future__ import annotations
 
-from ._files import read, read_sections, write
+from ._files import SUFFIXES, read, write
+from ._image import write_image
+from ._sections import read_sections
+from ._spatialdata import to_spatialdata
 from ._split import split_sections
+from ._volume import SlabFolder, read_volume
 
-__all__ = ["read", "read_sections", "split_sections", "write"]
+__all__ = [
+    "SUFFIXES",
+    "SlabFolder",
+    "read",
+    "read_sections",
+    "read_volume",
+    "split_sections",
+    "to_spatialdata",
+    "write",
+    "write_image",
+]

@@ -1,38 +1,36 @@
 from __future__ import annotations
 
-import re
-import shutil
-import uuid
 import warnings
-from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from isost._keys import SECTION
-
-from ._split import split_sections
+from isost._writing import whole_file, whole_folder
 
 if TYPE_CHECKING:
     from os import PathLike
 
     from anndata import AnnData
 
-__all__ = ["read", "read_sections", "write"]
+__all__ = ["SUFFIXES", "read", "write"]
 
 SUFFIXES = (".h5ad", ".zarr")
+"""What the name of a file of one AnnData ends in."""
 
 
-def read(path: str | PathLike[str]) -> AnnData:
+def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
     """Read one AnnData.
 
     Parameters
     ----------
     path
         A file ``.h5ad`` or a folder ``.zarr``.
+    lazy
+        Leave `X` and `layers` where they are, as dask arrays that are read when they are computed.
 
     Returns
     -------
-    The AnnData, in memory.
+    The AnnData, in memory but for what is lazy.
 
     Raises
     ------
@@ -47,7 +45,24 @@ def read(path: str | PathLike[str]) -> AnnData:
     if not path.exists():
         msg = f"there is no {path}"
         raise FileNotFoundError(msg)
+    if lazy:
+        return _read_lazily(path)
     return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+
+
+def _read_lazily(path: Path) -> AnnData:
+    import h5py
+    import zarr
+    from anndata import AnnData
+    from anndata.experimental import read_elem_lazy
+    from anndata.io import read_elem
+
+    store: Any = h5py.File(path) if path.suffix == ".h5ad" else nullcontext(zarr.open_group(path, mode="r"))
+    with store as group:
+        X = read_elem_lazy(group["X"]) if "X" in group else None
+        layers = {name: read_elem_lazy(group[f"layers/{name}"]) for name in group.get("layers", {})}
+        others = {name: read_elem(group[name]) for name in ("obs", "var", "obsm", "varm", "uns") if name in group}
+        return AnnData(X, layers=layers, **others)
 
 
 def write(adata: AnnData, path: str | PathLike[str]) -> None:
@@ -68,81 +83,14 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
         If `path` ends in neither ``.h5ad`` nor ``.zarr``.
     """
     path = _with_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{path.suffix}")
-    try:
-        if path.suffix == ".h5ad":
+    if path.suffix == ".h5ad":
+        with whole_file(path) as unfinished:
             adata.write_h5ad(unfinished)
-        else:
-            with warnings.catch_warnings():
-                # the format is whatever anndata's own setting says, and `read` reads both
-                warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
-                adata.write_zarr(unfinished)
-            # a folder cannot be renamed onto one that holds something
-            _remove(path)
-        unfinished.replace(path)
-    finally:
-        _remove(unfinished)
-
-
-def read_sections(
-    paths: str | PathLike[str] | Iterable[str | PathLike[str]], *, section_key: str = SECTION
-) -> dict[str, AnnData]:
-    """Read sections from files.
-
-    Parameters
-    ----------
-    paths
-        A folder with one file ``.h5ad`` or folder ``.zarr`` for each section, a list of these, or a single one that
-        holds several sections.
-    section_key
-        Column of `obs` by which a single file is split.
-
-    Returns
-    -------
-    Section name to AnnData. A file's name without its suffix is the section's name; a folder's files come in natural
-    order (``s2`` before ``s10``), listed files in the order given. A single file's sections are named by its column,
-    in the order of its categories.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing, or a folder holds no sections.
-    KeyError
-        If a single file has no column `section_key`.
-    ValueError
-        If two files have one name, or a name ends in neither ``.h5ad`` nor ``.zarr``.
-    """
-    if isinstance(paths, Iterable) and not isinstance(paths, str):
-        files = [Path(path) for path in paths]
-    elif _is_folder_of_files(Path(paths)):
-        files = _files_in(Path(paths))
     else:
-        return split_sections(read(paths), section_key=section_key)
-    names = [file.stem for file in files]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        msg = f"two files are called {twice!r}; a section takes its name from its file, so rename one of them"
-        raise ValueError(msg)
-    return {name: read(file) for name, file in zip(names, files, strict=True)}
-
-
-def _is_folder_of_files(path: Path) -> bool:
-    return path.is_dir() and path.suffix not in SUFFIXES
-
-
-def _files_in(folder: Path) -> list[Path]:
-    # a hidden name is an unfinished file of `write`
-    files = [file for file in folder.iterdir() if file.suffix in SUFFIXES and not file.name.startswith(".")]
-    if not files:
-        msg = f"{folder} holds no files that end in {' or '.join(SUFFIXES)}"
-        raise FileNotFoundError(msg)
-    return sorted(files, key=_natural)
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort numbers inside a name as numbers."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
+        with whole_folder(path) as unfinished, warnings.catch_warnings():
+            # the format is whatever anndata's own setting says, and `read` reads both
+            warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
+            adata.write_zarr(unfinished)
 
 
 def _with_suffix(path: str | PathLike[str]) -> Path:
@@ -151,10 +99,3 @@ def _with_suffix(path: str | PathLike[str]) -> Path:
         msg = f"{path} must end in {' or '.join(SUFFIXES)}"
         raise ValueError(msg)
     return path
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

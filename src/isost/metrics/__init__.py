@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ._baselines import BASELINES, RANDOM_BASELINES, BaselineName, baseline
 from ._energy import energy_distance
+from ._registration import Registration, registration
 from ._scores import agree, d_moran, energy, n_ratio, per_gene, r_cell, r_density, r_voxel, score, var_ratio
 from ._section import Section
 from ._spatial import local_linear, morans_i, neighbor_mean
@@ -12,6 +13,7 @@ __all__ = [
     "BASELINES",
     "RANDOM_BASELINES",
     "BaselineName",
+    "Registration",
     "Section",
     "agree",
     "baseline",
@@ -26,6 +28,7 @@ __all__ = [
     "r_cell",
     "r_density",
     "r_voxel",
+    "registration",
     "score",
     "var_ratio",
 ]

@@ -33,13 +33,30 @@ class _TransformerLayer(nn.Module):
         self.skip = nn.Linear(in_dim, head_dim if average_heads else n_heads * head_dim)
 
     def forward(self, x: Tensor, links: Links) -> Tensor:
-        per_head = (-1, self.head_dim)  # row i·h + a is head a of point i, as in `links`
-        query, key, value = (linear(x).view(per_head) for linear in (self.query, self.key, self.value))
-        scores = row_dots(query, key, links).view(links.n_rows, -1) / math.sqrt(self.head_dim)
-        attention = torch.softmax(scores, dim=1).view(-1)
-        heads = weighted_sum(attention, value, links).view(len(x), self.n_heads, self.head_dim)
+        attend = self._attend_to_inputs if x.shape[1] < self.head_dim else self._attend_to_values
+        heads = attend(x, self.query(x).view(-1, self.head_dim), links).view(len(x), self.n_heads, self.head_dim)
         skipped: Tensor = self.skip(x)
         return skipped + (heads.mean(1) if self.average_heads else heads.flatten(1))
+
+    def _attend_to_values(self, x: Tensor, query: Tensor, links: Links) -> Tensor:
+        """Return Σ_j α_ij W_value x_j of every head; row i·h + a is head a of point i, as in `links`."""
+        key, value = (linear(x).view(-1, self.head_dim) for linear in (self.key, self.value))
+        return weighted_sum(self._attention(row_dots(query, key, links), links), value, links)
+
+    def _attend_to_inputs(self, x: Tensor, query: Tensor, links: Links) -> Tensor:
+        """Return the same as W_value Σ_j α_ij x_j, with q_i·k_j as (W_keyᵀ q_i)·x_j: narrow inputs are less to gather.
+
+        The bias of the keys, alike for all neighbours, drops out of the softmax.
+        """
+        key, value = (linear.weight.view(self.n_heads, self.head_dim, -1) for linear in (self.key, self.value))
+        x = x.repeat_interleave(self.n_heads, dim=0)
+        query = torch.einsum("nhd,hdi->nhi", query.view(-1, self.n_heads, self.head_dim), key).flatten(0, 1)
+        mixed = weighted_sum(self._attention(row_dots(query, x, links), links), x, links)
+        heads = torch.einsum("nhi,hdi->nhd", mixed.view(-1, self.n_heads, mixed.shape[1]), value)
+        return heads + self.value.bias.view(self.n_heads, self.head_dim)
+
+    def _attention(self, dots: Tensor, links: Links) -> Tensor:
+        return torch.softmax(dots.view(links.n_rows, -1) / math.sqrt(self.head_dim), dim=1).view(-1)
 
 
 class GraphTransformer(nn.Module):

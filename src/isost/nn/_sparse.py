@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Graph", "Links", "row_dots", "weighted_sum"]
 
-# Few enough that the gathered vectors stay in a core's cache; on a GPU enough to fill it.
-_DOTS_AT_ONCE_CPU = 2**12
-_DOTS_AT_ONCE_GPU = 2**20
+# Numbers gathered at a time: few enough that they stay in a core's cache; on a GPU enough to fill it.
+_GATHERED_ON_CPU = 2**16
+_GATHERED_ON_GPU = 2**26
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,17 @@ class Links:
     @cached_property
     def transposed(self) -> tuple[Links, Tensor]:
         """The transposed matrix's links, and which entry of this one each of its entries is."""
-        order = self.columns.argsort(stable=True)
+        order = self._by_column()
         counts = torch.bincount(self.columns, minlength=self.n_columns)
         return Links(self.rows[order], _offsets(counts), self.n_rows), order
+
+    def _by_column(self) -> Tensor:
+        """Order that brings the entries of every column together, row after row."""
+        if self.columns.device.type != "cpu":
+            return self.columns.argsort(stable=True)
+        shape, entries = (self.n_rows, self.n_columns), np.arange(len(self.columns))
+        filled = sp.csr_array((entries, self.columns.numpy(), self.offsets.numpy()), shape=shape)
+        return torch.from_numpy(filled.tocsc().data)  # by counting, which a sort does not know to do
 
 
 def _offsets(counts: Tensor) -> Tensor:
@@ -140,10 +148,16 @@ class _RowDots(torch.autograd.Function):
     def forward(ctx: Any, left: Tensor, right: Tensor, links: Links) -> Tensor:
         ctx.links = links
         ctx.save_for_backward(left, right)
-        at_once = _DOTS_AT_ONCE_CPU if left.device.type == "cpu" else _DOTS_AT_ONCE_GPU
-        chunks = zip(links.rows.split(at_once), links.columns.split(at_once), strict=True)
-        dots = [left.index_select(0, rows).mul_(right.index_select(0, columns)).sum(-1) for rows, columns in chunks]
-        return torch.cat(dots)
+        n, width = len(links.columns), left.shape[1]
+        at_once = max((_GATHERED_ON_CPU if left.device.type == "cpu" else _GATHERED_ON_GPU) // width, 1)
+        pairs, dots = left.new_empty(2, min(at_once, n), width), left.new_empty(n)
+        for start in range(0, n, at_once):
+            entries = slice(start, start + at_once)
+            lefts, rights = pairs[:, : len(dots[entries])]
+            torch.index_select(left, 0, links.rows[entries], out=lefts)
+            torch.index_select(right, 0, links.columns[entries], out=rights)
+            torch.sum(lefts.mul_(rights), -1, out=dots[entries])
+        return dots
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]

@@ -72,6 +72,8 @@ def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
         raise KeyError(msg)
     chosen = adata[:, color]
     matrix = chosen.X if layer is None else chosen.layers[layer]
+    if hasattr(matrix, "compute"):
+        matrix = matrix.compute()
     dense = matrix.toarray() if hasattr(matrix, "toarray") else matrix
     return pd.Series(np.asarray(dense, dtype=np.float64).ravel(), name=color)
 

@@ -100,9 +100,11 @@ def check(
             for name, section in sections.items()
         }
     if not found:
-        found.errors_of("", mean_and_scale, join_expression(list(parts.values())))
+        sections = {name: sections[name] for name in sorted(depths, key=depths.__getitem__)}
+        X = join_expression([parts.pop(name) for name in sections])
+        found.errors_of("", mean_and_scale, X)
     if not found:
-        found += findings(Look.of(sections, points, depths, parts, genes_named=genes is not None, seed=seed))
+        found += findings(Look.of(sections, points, depths, X, genes_named=genes is not None, seed=seed))
     report = pd.DataFrame(found, columns=list(_COLUMNS)).astype({"severity": _SEVERITY, "number": np.float64})
     return report.sort_values("severity", kind="stable", ignore_index=True).astype({"severity": str})
 

@@ -8,15 +8,15 @@ from scipy import linalg, sparse
 
 from isost._logging import logger
 
-from ._matrix import is_sparse
+from ._matrix import is_lazy, is_sparse, row_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["GenePCA", "mean_and_scale"]
 
-BLOCK = 4096  # rows made float64 (and dense) at once
 MANY_GENES = 2000  # above this the genes × genes covariance costs more than a few leading singular vectors
+MOST_GENES = 12_000  # of lazy expression, which would have to be read anew for each of many steps: 1.2 GB of covariance
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class GenePCA:
     def fit(cls, X: Any, *, n_comps: int = 50, seed: int = 0) -> GenePCA:
         """Fit to all points at once.
 
-        Sparse expression never becomes dense as a whole.
+        Sparse expression never becomes dense as a whole, and lazy expression is read twice, one chunk at a time.
 
         Parameters
         ----------
         X
-            Expression (n, genes), a dense array or a CSR matrix.
+            Expression (n, genes): a dense array, a CSR matrix, or a dask array of either.
         n_comps
             Number G of components; at most ``min(genes, n - 1)`` are taken.
         seed
@@ -59,14 +59,20 @@ class GenePCA:
         Raises
         ------
         ValueError
-            If no gene varies.
+            If no gene varies, or lazy expression has more than 12,000 genes.
         """
         n, n_genes = X.shape
+        if is_lazy(X) and n_genes > MOST_GENES:
+            msg = (
+                f"lazy expression may have {MOST_GENES:,} genes at most, not {n_genes:,}: choose some by genes=, such "
+                f"as highly variable ones, or leave lazy out"
+            )
+            raise ValueError(msg)
         possible = min(n_comps, n_genes, n - 1)
         if possible < n_comps:
             logger.info("%d components instead of %d: %d points, %d genes", possible, n_comps, n, n_genes)
         mean, scale = mean_and_scale(X)
-        if n_genes > MANY_GENES and possible < n_genes:
+        if n_genes > MANY_GENES and possible < n_genes and not is_lazy(X):
             loadings = _iterated(X, mean, scale, n_comps=possible, seed=seed)
         else:
             loadings = _from_covariance(X, mean, scale, n_comps=possible)
@@ -75,16 +81,10 @@ class GenePCA:
         return cls(loadings.astype(np.float32), mean, scale)
 
     def scores(self, X: Any) -> NDArray[np.float64]:
-        """Components (n, G) of expression `X` (n, genes), dense or CSR."""
+        """Components (n, G) of expression `X` (n, genes), as that of `fit`."""
         weights = self.loadings.astype(np.float64) / self.scale[:, None]
-        found = np.empty((X.shape[0], weights.shape[1]))
-        for rows in _blocks(X.shape[0]):
-            found[rows] = X[rows] @ weights
-        return found - self.mean @ weights
-
-
-def _blocks(n: int) -> list[slice]:
-    return [slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK)]
+        found = [np.empty((0, weights.shape[1])), *(np.asarray(block @ weights) for block in row_blocks(X))]
+        return np.concatenate(found) - self.mean @ weights
 
 
 def mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -92,8 +92,8 @@ def mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler(with_mean=False)
-    for rows in _blocks(X.shape[0]):
-        scaler.partial_fit(X[rows].astype(np.float64))
+    for block in row_blocks(X):
+        scaler.partial_fit(block.astype(np.float64))
     # the scaler puts 1 where a variance is nothing but rounding
     if (scaler.scale_ != np.sqrt(scaler.var_)).all():
         msg = "expression is the same at all points, for every gene; is X or layer= the right one?"
@@ -107,9 +107,8 @@ def _from_covariance(
     """Leading eigenvectors (genes, G) of the covariance of z-scores, which are dense one block of rows at a time."""
     n_genes = len(mean)
     covariance = np.zeros((n_genes, n_genes))
-    for rows in _blocks(X.shape[0]):
-        Z = X[rows].toarray() if is_sparse(X) else X[rows]
-        Z = (Z - mean) / scale
+    for block in row_blocks(X):
+        Z = ((block.toarray() if is_sparse(block) else block) - mean) / scale
         covariance += Z.T @ Z
     vectors: NDArray[np.float64] = linalg.eigh(covariance, subset_by_index=[n_genes - n_comps, n_genes - 1])[1]
     return vectors[:, ::-1]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,12 @@ from anndata import AnnData
 
 from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
 from isost._logging import step
-from isost._normalization import EXPRESSION, Normalization
+from isost._normalization import EXPRESSION, SPACE, Normalization
 
 from ._check import tell
 from ._checks import Look, findings
 from ._join import join_colors, join_obs, join_obsm, join_var
-from ._matrix import join_expression, read_expression
+from ._matrix import gene_range, join_expression, lazy_expression, read_expression, row_blocks
 from ._pca import GenePCA
 from ._sections import as_sections, positions, section_depths, shared_genes
 
@@ -37,6 +37,7 @@ def slice_stack(
     layer: str | None = None,
     genes: Sequence[str] | None = None,
     n_comps: int = 50,
+    lazy: bool = False,
     seed: int = 0,
     check: bool = True,
 ) -> AnnData:
@@ -68,6 +69,10 @@ def slice_stack(
         Use only these; by default all genes that the sections share, in the order of the lowest section.
     n_comps
         Number G of principal components; at most the number of genes and of points − 1.
+    lazy
+        Leave expression where it is, in files or by dask, and read it section by section whenever it is needed: X is
+        then a dask array with a chunk for each section, and memory holds little more than their points and states.
+        Components are then found from the covariance of the genes, at most 12,000. See :func:`isost.io.read_sections`.
     seed
         Starts the search for components where there are more than 2000 genes, and chooses cells to look at.
     check
@@ -80,7 +85,7 @@ def slice_stack(
     sections have, with colours in `uns` that they agree on, and with:
 
     X
-        Expression on the input's scale, as given; sparse if a section's was.
+        Expression on the input's scale, as given; sparse if a section's was; a dask array when lazy.
     obs[section_key]
         Section of each point, an ordered categorical in z order. Row names are prefixed by it when not unique.
     obsm["spatial"]
@@ -91,7 +96,8 @@ def slice_stack(
         Loadings (genes, G), orthonormal.
     uns["isost"]
         ``params``: the parameters of this call; ``normalization``: ``minimum`` and ``scale`` of the 3 + G dimensions;
-        ``gene_mean`` and ``gene_scale`` of the z-scores; ``sections``: ``names`` and depths ``z``, in z order.
+        ``gene_mean`` and ``gene_scale`` of the z-scores; ``gene_range``: least and largest values (2, genes);
+        ``sections``: ``names`` and depths ``z``, in z order.
 
     Raises
     ------
@@ -127,13 +133,7 @@ def slice_stack(
     var_names = shared_genes(sections, genes=genes)
 
     with step("slice_stack") as notes:
-        parts = {name: read_expression(name, section, var_names, layer=layer) for name, section in sections.items()}
-        found = (
-            findings(Look.of(sections, points, depths, parts, genes_named=genes is not None, seed=seed))
-            if check
-            else []
-        )
-        stack = _join(sections, list(parts.values()), var_names, section_key=section_key)
+        stack = _join(sections, var_names, layer=layer, section_key=section_key, lazy=lazy)
         flat = [np.column_stack([points[name][:, :2], np.full(len(points[name]), depths[name])]) for name in order]
         stack.strings_to_categoricals(stack.obs)  # labels kept as strings are labels all the same
         stack.obsm[SPATIAL] = np.concatenate(flat)
@@ -148,7 +148,9 @@ def slice_stack(
         }
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
         stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
-        tell(found, stacklevel=2)
+        if check:
+            look = Look.of(sections, points, depths, stack.X, genes_named=genes is not None, seed=seed)
+            tell(findings(look), stacklevel=2)
         notes.append(
             f"{len(order)} sections, {stack.n_obs} points, {stack.n_vars} genes; wrote obsm[{SPATIAL!r}], "
             f"obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}]"
@@ -156,14 +158,18 @@ def slice_stack(
     return stack
 
 
-def _join(sections: dict[str, AnnData], parts: list[Any], genes: pd.Index, *, section_key: str) -> AnnData:
+def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, section_key: str, lazy: bool) -> AnnData:
     """All sections' points, in the order given."""
+    if lazy:
+        X = lazy_expression(sections, genes, layer=layer)
+    else:
+        X = join_expression([read_expression(name, one, genes, layer=layer) for name, one in sections.items()])
     obs = join_obs({name: section.obs for name, section in sections.items()})
     sizes = [section.n_obs for section in sections.values()]
     obs[section_key] = pd.Categorical(np.repeat(list(sections), sizes), categories=list(sections), ordered=True)
     listed = list(sections.values())
     return AnnData(
-        join_expression(parts),
+        X,
         obs=obs,
         var=join_var(listed, genes),
         obsm=join_obsm(listed),
@@ -174,22 +180,35 @@ def _join(sections: dict[str, AnnData], parts: list[Any], genes: pd.Index, *, se
 def _add_state(stack: AnnData, depths: NDArray[np.float64], *, n_comps: int, seed: int) -> None:
     """Write the components, the state, and what undoes them."""
     pca = GenePCA.fit(stack.X, n_comps=n_comps, seed=seed)
-    values = np.column_stack([stack.obsm[SPATIAL], pca.scores(stack.X)])
-    normalization = _normalization(values, depths)
-    stack.obsm[STATE] = normalization.encode(values).astype(np.float32)
+    # components in their own unit first, whose range the normalisation needs
+    state = np.empty((stack.n_obs, 3 + pca.loadings.shape[1]), np.float32)
+    places, scores, start = stack.obsm[SPATIAL], state[:, EXPRESSION], 0
+    for block in row_blocks(stack.X):
+        scores[start : start + block.shape[0]] = pca.scores(block)
+        start += block.shape[0]
+    lower, upper = (np.append(find(places, axis=0), find(scores, axis=0)) for find in (np.min, np.max))
+    normalization = _normalization(lower, upper, depths)
+    state[:, SPACE] = normalization.encode(places, dims=SPACE)
+    for c in range(scores.shape[1]):  # one by one: the float64 components never exist at once
+        dim = slice(3 + c, 4 + c)
+        state[:, dim] = normalization.encode(state[:, dim], dims=dim)
+    stack.obsm[STATE] = state
     stack.varm[PCS] = pca.loadings
     stack.uns[UNS] = {
         "normalization": normalization.to_dict(),
         "gene_mean": pca.mean,
         "gene_scale": pca.scale,
+        "gene_range": gene_range(stack.X),
     }
 
 
-def _normalization(values: NDArray[np.float64], depths: NDArray[np.float64]) -> Normalization:
-    scale: Any = np.ptp(values, axis=0)
+def _normalization(
+    lower: NDArray[np.float64], upper: NDArray[np.float64], depths: NDArray[np.float64]
+) -> Normalization:
+    scale = upper - lower
     scale[:2] = scale[:2].max()
     scale[2] = np.median(np.diff(depths)) / MEDIAN_GAP
     # a component that only carries rounding errors must not be blown up to the range of the others
     ranges = scale[EXPRESSION]
     ranges[ranges <= 1e-5 * ranges.max()] = 1.0
-    return Normalization(values.min(axis=0), scale)
+    return Normalization(lower, scale)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from isost._keys import PCS, STATE, UNS
 from isost._normalization import DEPTH, Normalization
@@ -43,6 +44,8 @@ class Stack:
         Mean of every gene (genes,), input's scale.
     gene_scale
         Standard deviation of every gene (genes,), input's scale.
+    gene_range
+        Least and largest value of every gene (2, genes), input's scale; None where the stack does not say.
     """
 
     names: tuple[str, ...]
@@ -55,6 +58,7 @@ class Stack:
     loadings: NDArray[np.float32]
     gene_mean: NDArray[np.float64]
     gene_scale: NDArray[np.float64]
+    gene_range: NDArray[np.floating] | None
 
     def section(self, k: int) -> slice:
         """Rows of section `k`, counted from 0 in z order; negative counts from the end."""
@@ -107,6 +111,7 @@ class Stack:
             loadings=np.asarray(stack.varm[PCS]),
             gene_mean=np.asarray(kept["gene_mean"], dtype=np.float64),
             gene_scale=np.asarray(kept["gene_scale"], dtype=np.float64),
+            gene_range=kept.get("gene_range"),
         )
 
 
@@ -116,8 +121,11 @@ def _sizes(stack: AnnData, names: tuple[str, ...], *, section_key: str) -> NDArr
     if section_key not in stack.obs:
         msg = f"the stack has lost obs[{section_key!r}]; {again}"
         raise ValueError(msg)
-    number = {name: k for k, name in enumerate(names)}
-    codes = stack.obs[section_key].astype(str).map(number).to_numpy(dtype=np.float64)
+    number = {name: float(k) for k, name in enumerate(names)}
+    labels = pd.Categorical(stack.obs[section_key])
+    # the last entry is for points without a section, whose code is -1
+    number_of = np.array([*(number.get(str(category), np.nan) for category in labels.categories), np.nan])
+    codes = number_of[labels.codes]
     if np.isnan(codes).any() or (np.diff(codes) < 0).any():
         msg = f"obs[{section_key!r}] no longer runs through the sections {list(names)} in z order; {again}"
         raise ValueError(msg)

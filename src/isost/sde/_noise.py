@@ -51,6 +51,9 @@ class GaussianNoise:
     ----------
     seed
         Any non-negative integer.
+    n_dims
+        Dimensions that are drawn. A walk of the first few of them alone gets the increments that these have in a walk
+        of all. As many as are asked for when None.
 
     Raises
     ------
@@ -58,11 +61,11 @@ class GaussianNoise:
         When the seed is negative.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, n_dims: int | None = None) -> None:
         if seed < 0:
             msg = f"seed must be 0 or more, not {seed}"
             raise ValueError(msg)
-        self.seed = seed
+        self.seed, self.n_dims = seed, n_dims
 
     def increment(
         self, block: int, step: int, shape: tuple[int, ...], *, h: float, dtype: torch.dtype, device: torch.device
@@ -72,5 +75,7 @@ class GaussianNoise:
         # meet, and its CUDA generator would give other draws.
         stream = np.random.SeedSequence(self.seed, spawn_key=(block, step))
         precision = np.float64 if dtype == torch.float64 else np.float32
-        draws = np.random.Generator(np.random.SFC64(stream)).standard_normal(shape, dtype=precision)
+        *n, n_dims = shape
+        drawn = (*n, self.n_dims or n_dims)
+        draws = np.random.Generator(np.random.SFC64(stream)).standard_normal(drawn, dtype=precision)[..., :n_dims]
         return torch.from_numpy(draws).to(device=device, dtype=dtype) * math.sqrt(abs(h))

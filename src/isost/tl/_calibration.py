@@ -7,6 +7,7 @@ import scipy.sparse as sp
 
 from isost.field import systematic_sample
 from isost.generation import Expectation, trace_back
+from isost.pp import read_rows
 from isost.volume import decode
 
 from ._inputs import dense
@@ -49,6 +50,7 @@ def choose_gap_variance(
     displacements: Mapping[int, Displacements],
     *,
     mean_shift: float,
+    component_variance: NDArray[np.float64],
     **estimate: Any,
 ) -> float:
     """Choose how much may happen between two sections, by intervals for sections that were left out.
@@ -70,6 +72,8 @@ def choose_gap_variance(
         Of the sections around each section that is left out.
     mean_shift
         How far expected expression moves with the tissue.
+    component_variance
+        Variance of each component over all cells (C,).
     **estimate
         ``n_cells``, ``adaptive`` and ``cell_variance`` of `isost.generation.Expectation`.
 
@@ -80,7 +84,7 @@ def choose_gap_variance(
     if not displacements:
         return _WITHOUT_EVIDENCE
     components = sections.components(loadings)
-    genes = _clearest(loadings, np.concatenate(list(components)), estimate["cell_variance"])
+    genes = _clearest(loadings, component_variance, estimate["cell_variance"])
     parts = [
         _left_out(stack, sections, loadings, components, k, genes, random, estimate, moved, mean_shift)
         for k, moved in displacements.items()
@@ -101,10 +105,10 @@ def choose_gap_variance(
 
 
 def _clearest(
-    loadings: NDArray[np.floating], components: NDArray[np.floating], cell_variance: NDArray[np.float64]
+    loadings: NDArray[np.floating], component_variance: NDArray[np.float64], cell_variance: NDArray[np.float64]
 ) -> NDArray[np.intp]:
     """Genes with the largest share of their variance in what cells share with their surroundings."""
-    shared = np.maximum(components.var(axis=0) - cell_variance, 0)
+    shared = np.maximum(component_variance - cell_variance, 0)
     return np.argsort(-(np.asarray(loadings, np.float64) ** 2 @ shared), kind="stable")[:_N_GENES]
 
 
@@ -140,7 +144,7 @@ def _left_out(
     spread = spread_around(X, Surroundings(sections).between(ends, places[drawn], *shares))
     sampling, between = gene_variance(expected, spread, own, scale)
     here, there, number = _shared_bins(sections.positions[k], places[drawn])
-    measured, cells = dense(X[view.section(k)]), dense(X[donors])
+    measured, cells = dense(read_rows(X, view.section(k))), dense(read_rows(X, donors))
     n_drawn = np.asarray(there.sum(1)).ravel()[:, None]
     spread = np.maximum(_mean_in(there, cells**2) - _mean_in(there, cells) ** 2, 0) * n_drawn / (n_drawn - 1)
     return _Bins(

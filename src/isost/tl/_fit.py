@@ -24,6 +24,7 @@ from isost.training import (
     left_out_displacements,
     optimize,
     path_width,
+    sampled_tiles,
     section_displacements,
     section_paths,
 )
@@ -36,7 +37,7 @@ from ._threads import few_threads
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -49,6 +50,7 @@ _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
 _BRIDGE_STEPS = 300
 _LR = {"bridge": 6e-3, "trajectory": 1e-3}
 _TRAJECTORY_EPOCHS = (100, 100, 100)
+_MOST_LEARNT = 2**19  # cells whose paths are held at a time: 1.3 GB
 
 
 @few_threads()
@@ -232,7 +234,7 @@ def fit(
 def _fingerprint(sections: Sections, settings: ModelSettings, kws: dict[str, Any]) -> str:
     """Digest of what a fit depends on, so that a checkpoint of another one is not continued."""
     digest = hashlib.sha256(repr((settings, sorted(kws.items()))).encode())
-    digest.update(np.ascontiguousarray(sections.stack.state).tobytes())
+    digest.update(np.ascontiguousarray(sections.stack.state).data)
     return digest.hexdigest()
 
 
@@ -250,7 +252,8 @@ def _fresh_model(
         forward = settings.drift()
         backward = settings.drift() if settings.dual else None
     components = sections.components(loadings)
-    sums = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
+    mean, mean_square = np.sum([[values.sum(0), (values**2).sum(0)] for values in components], axis=0) / stack.n_obs
+    component_variance = mean_square - mean**2
     smoothing: dict[str, Any] = {"n_cells": settings.n_cells, "adaptive": settings.adaptive}
     own = cell_variance(sections.positions, components, **smoothing)
     gap_variance = choose_gap_variance(
@@ -260,6 +263,7 @@ def _fresh_model(
         random,
         moved,
         mean_shift=settings.mean_shift,
+        component_variance=component_variance,
         cell_variance=own,
         **smoothing,
     )
@@ -271,25 +275,23 @@ def _fresh_model(
         normalization=sections.stack.normalization,
         genes=list(stack.var_names),
         loadings=loadings,
-        component_variance=sums[1] - sums[0] ** 2,
+        component_variance=component_variance,
         cell_variance=own,
     )
 
 
 def _bridge(model: IsoST, sections: Sections, *, batch_size: int) -> BridgeObjective:
-    fields = [
-        LocalLinear(positions, values, n_cells=path_width(model.settings.n_cells, adaptive=model.settings.adaptive))
-        for positions, values in zip(sections.positions, sections.expression, strict=True)
-    ]
+    width = path_width(model.settings.n_cells, adaptive=model.settings.adaptive)
     device = next(model.forward.parameters()).device
     with step("transport between sections"):
         paths = section_paths(
             sections.positions,
             sections.expression,
             sections.stack.depths,
-            fields=fields,
+            field=lambda k: LocalLinear(sections.positions[k], sections.expression[k], n_cells=width),
             displacements=section_displacements(sections.positions),
             expression_shift=model.settings.expression_shift,
+            blocks=_sample(sections, batch_size=batch_size, seed=model.settings.seed),
         )
     forward, backward = (direction.to(device) for direction in paths)
     for drift, direction in zip(model.drifts.values(), (forward, backward), strict=True):
@@ -298,6 +300,22 @@ def _bridge(model: IsoST, sections: Sections, *, batch_size: int) -> BridgeObjec
     if not task.moves_expression:
         logger.info("expression_shift is 0: cells keep their own expression, and the expression drift stays at zero")
     return task
+
+
+def _sample(sections: Sections, *, batch_size: int, seed: int) -> Callable[[int], Sequence[NDArray[np.integer]]] | None:
+    """Find tiles of each section to learn from, where learning from all cells would take too much memory."""
+    share = _MOST_LEARNT / sections.stack.sizes.sum()
+    if share >= 1:
+        return None
+    logger.info("paths are learnt from tiles of the sections that hold %.0f%% of their cells", 100 * share)
+    generator = torch.Generator().manual_seed(seed)
+
+    def tiles(k: int) -> list[NDArray[np.integer]]:
+        position = torch.as_tensor(sections.positions[k])
+        drawn = sampled_tiles(position, round(share * len(position)), batch_size=batch_size, generator=generator)
+        return [tile.numpy() for tile in drawn]
+
+    return tiles
 
 
 def _trajectory(model: IsoST, sections: Sections, *, batch_size: int, **kws: Any) -> TrajectoryObjective:

@@ -10,7 +10,7 @@ from isost import field
 from isost._normalization import EXPRESSION
 from isost.field import LocalLinear, complementary_components
 from isost.generation import trace_back
-from isost.pp import GenePCA
+from isost.pp import GenePCA, read_rows
 from isost.training import choose_expression_shift
 
 from ._sampling import Sampler
@@ -137,7 +137,7 @@ def choose_loadings(
         rows = np.repeat(np.arange(len(probes)), around.shape[1])
         shares = np.full(around.size, 1 / around.shape[1])
         average = sp.csr_matrix((shares, (rows, around.ravel())), shape=(len(probes), len(positions)))
-        mean = average @ stack.X[view.section(k)]
+        mean = average @ read_rows(stack.X, view.section(k))
         smoothed.append(((mean.toarray() if sp.issparse(mean) else mean) - view.gene_mean) / view.gene_scale)
     extra = complementary_components(
         np.concatenate(smoothed).astype(np.float32), known, n_comps=n_comps - known.shape[1]

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from isost._keys import STATE, UNS
 from isost.generation import Expectation
-from isost.pp import GenePCA, Stack, slice_stack
+from isost.pp import GenePCA, Stack, read_rows, slice_stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,8 +67,8 @@ class Sections:
                 "and the PCA"
             )
             raise ValueError(msg)
-        if adata.isbacked or not isinstance(adata.X, np.ndarray | sp.sparray | sp.spmatrix):
-            msg = "the stack's expression is not in memory (backed by a file, or dask); call stack.to_memory() first"
+        if adata.isbacked:
+            msg = "the stack is backed by a file; call stack.to_memory(), or slice_stack(lazy=True) on the sections"
             raise ValueError(msg)
         self._X = adata.X
         self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
@@ -107,7 +107,7 @@ class Components(Sequence["NDArray[np.float64]"]):
         return len(self._stack.names)
 
     def __getitem__(self, k: Any) -> Any:
-        return self._pca.scores(self._X[self._stack.section(k)])
+        return self._pca.scores(read_rows(self._X, self._stack.section(k)))
 
 
 def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:

@@ -87,8 +87,10 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
     shares: dict[str, list[Any]] = {name: [] for name in columns}
     for block in np.array_split(place, -(-len(place) // _BLOCK)):
         around = surroundings(block)
+        cells = slice(around.indices.min(), around.indices.max() + 1)  # of the sections around, not of all
+        around = around[:, cells]
         for name in columns:
-            share = (around @ _indicators(stack.obs[name])).toarray()
+            share = (around @ _indicators(stack.obs[name].iloc[cells])).toarray()
             best = share.argmax(1)
             largest = share[np.arange(len(block)), best]
             codes[name].append(np.where(largest > 0, best, -1))

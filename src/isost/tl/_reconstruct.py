@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -8,24 +9,24 @@ from anndata import AnnData
 
 from isost import _keys as keys
 from isost._logging import logger, step
-from isost._normalization import DEPTH, SPACE
-from isost.generation import carry_sections, locate
-from isost.volume import Accumulator, Grid, decode, decoded_bytes, default_voxel_size, spread_in_layer
+from isost._normalization import SPACE
+from isost.io import SlabFolder, read_volume
+from isost.volume import Grid, decode, decoded_bytes, default_voxel_size
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
-from ._labels import check_labels, label_colors, probable_labels
-from ._origins import Carrying, origins
+from ._labels import check_labels, label_colors
+from ._slabs import Slabs
 from ._threads import few_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from os import PathLike
 
     from numpy.typing import NDArray
 
     from isost.model import IsoST
     from isost.pp import Stack
-    from isost.volume import Voxels
 
 __all__ = ["reconstruct"]
 
@@ -40,6 +41,7 @@ def reconstruct(
     voxel_size: float | None = None,
     genes: Sequence[str] | None = None,
     lazy: bool | None = None,
+    store: str | PathLike[str] | None = None,
     seed: int = 0,
     stack_kws: Mapping[str, Any] | None = None,
     fit_kws: Mapping[str, Any] | None = None,
@@ -64,6 +66,11 @@ def reconstruct(
         ``uns["isost"]["all_genes"]`` below.
     lazy
         Decode genes when they are read, by dask; by default only where they would take more than 2 GiB.
+    store
+        Where to write the volume, ``.zarr``, instead of keeping it in memory. It is made slab by slab, each written to
+        ``<store>.part`` when it is done, so that the same call goes on where an earlier one was stopped; the whole
+        volume then takes the place of what was at `store`. What is returned reads from there, as
+        :func:`isost.io.read_volume` does.
     seed
         Seed of the noise, and of the fit where there is no model.
     stack_kws, fit_kws
@@ -107,8 +114,8 @@ def reconstruct(
     Raises
     ------
     ValueError
-        If the sections are bad input (see :func:`isost.pp.slice_stack`), the model belongs to others, or an argument
-        would have no effect.
+        If the sections are bad input (see :func:`isost.pp.slice_stack`), the model belongs to others, an argument
+        would have no effect, or ``<store>.part`` holds parts of another volume.
     KeyError
         If a gene is not there.
 
@@ -119,6 +126,9 @@ def reconstruct(
     if model is not None and fit_kws:
         msg = f"fit_kws={dict(fit_kws)!r} has no effect when a model is given; leave one of the two out"
         raise ValueError(msg)
+    if store is not None and (lazy is False or Path(store).suffix != ".zarr"):
+        msg = f"store={str(store)!r} must end in .zarr, and goes without lazy=False: genes are decoded on read"
+        raise ValueError(msg)
     stack = as_stack(adatas, stack_kws)
     columns = _gene_columns(stack, genes)
     sections = Sections(stack)
@@ -128,18 +138,11 @@ def reconstruct(
         model = fit(stack, **({"seed": seed} | dict(fit_kws or {})))
     check_fits(model, stack, sections.stack)
     with step("reconstruct") as notes:
-        depths = np.minimum(grid.layer_depths(), sections.stack.z[-1])
-        voxels, carrying = _density(model, sections, grid, depths, seed=seed)
-        rows = _rows(model, sections, grid, depths, voxels, carrying)
-        places = np.column_stack([rows.centers[:, :2], depths[voxels.index[:, 2]]])
-        labels = probable_labels(stack, sections, places).set_index(rows.obs.index)
-        volume = AnnData(
-            _expression(rows.components, model, sections.stack, columns, lazy=lazy),
-            obs=pd.concat([rows.obs, labels], axis=1),
-            var=stack.var.iloc[columns].copy(),
-            obsm={keys.SPATIAL: rows.centers, keys.VOXEL: voxels.index, keys.X_PCA: rows.components},
-            varm={keys.PCS: model.loadings[columns]},
-            uns=label_colors(stack)
+        slabs = Slabs(model, stack, sections, grid, seed=seed)
+        frame: dict[str, Any] = {
+            "var": stack.var.iloc[columns].copy(),
+            "varm": {keys.PCS: model.loadings[columns]},
+            "uns": label_colors(stack)
             | {
                 keys.UNS: {
                     "grid": grid.to_dict(),
@@ -149,9 +152,32 @@ def reconstruct(
                     **({} if genes is None else {"all_genes": _decoding(stack, model, sections.stack)}),
                 }
             },
-        )
+        }
+        if store is None:
+            rows = _joined(slabs)
+            X = _expression(rows["obsm"][keys.X_PCA], model, sections.stack, columns, lazy=lazy)
+            volume = AnnData(X, **rows, **frame)
+        else:
+            volume = _stored(slabs, store, frame)
         notes.append(f"{volume.n_obs} of {np.prod(grid.shape)} voxels occupied")
     return volume
+
+
+def _joined(slabs: Slabs) -> dict[str, Any]:
+    """`obs` and `obsm` of the volume, in memory."""
+    parts = list(slabs)
+    obsm = {key: np.concatenate([part.obsm[key] for part in parts]) for key in parts[0].obsm}
+    return {"obs": pd.concat([part.obs for part in parts]), "obsm": obsm}
+
+
+def _stored(slabs: Slabs, store: str | PathLike[str], frame: dict[str, Any]) -> AnnData:
+    """Make the volume on disk, and open it."""
+    folder = SlabFolder(store, slabs.fingerprint())
+    for i in folder.missing(len(slabs)):
+        folder.write(i, slabs[i])
+        logger.info("slab %d of %d is written", i + 1, len(slabs))
+    folder.join(len(slabs), AnnData(obs=pd.DataFrame(index=[]), **frame))
+    return read_volume(store)
 
 
 def _decoding(adata: AnnData, model: IsoST, stack: Stack) -> dict[str, Any]:
@@ -187,8 +213,11 @@ def _grid(sections: Sections, voxel_size: float | None) -> Grid:
     stack = sections.stack
     places = [stack.normalization.decode(state[:, :3], dims=SPACE)[:, :2] for state in sections.states]
     chosen = default_voxel_size(places) if voxel_size is None else voxel_size
-    everywhere = np.concatenate(places)
-    grid = Grid.covering(np.append(everywhere.min(0), stack.z[0]), np.append(everywhere.max(0), stack.z[-1]), chosen)
+    lower, upper = (
+        np.min([place.min(0) for place in places], axis=0),
+        np.max([place.max(0) for place in places], axis=0),
+    )
+    grid = Grid.covering(np.append(lower, stack.z[0]), np.append(upper, stack.z[-1]), chosen)
     logger.info(
         "voxels of %g in x, y and z: a grid of %d × %d × %d, %.1f layers per gap",
         chosen,
@@ -205,71 +234,6 @@ def _grid(sections: Sections, voxel_size: float | None) -> Grid:
             gaps.max(),
         )
     return grid
-
-
-def _density(
-    model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], *, seed: int
-) -> tuple[Voxels, Carrying]:
-    """Find the occupied voxels, the cells that each is expected to hold and, if expression moves, where these are."""
-    normalization = sections.stack.normalization
-    targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
-    accumulator = Accumulator(grid, 0)
-    carrying: Carrying = {}
-    low, high = grid.centers([np.zeros(3), np.array(grid.shape) - 1])
-    for carried in carry_sections(model, sections.states, sections.stack.depths, targets, seed=seed):
-        if model.settings.mean_shift:
-            carrying[carried.target, carried.section] = carried.state[:, :2].copy()
-        points = normalization.decode(carried.state[:, :3], dims=SPACE)
-        # cells that stray beyond all measured ones count at the edge of the grid, so that none is lost
-        points[:, :2] = points[:, :2].clip(low[:2], high[:2])
-        points[:, 2] = grid.layer_depths()[carried.target]
-        spread, shares = spread_in_layer(points, np.full(len(points), carried.weight), grid)
-        accumulator.add(spread, np.empty((len(spread), 0)), shares)
-    return accumulator.result(), carrying
-
-
-class _Rows(NamedTuple):
-    """What there is to say of the occupied voxels, a row each."""
-
-    obs: pd.DataFrame
-    centers: NDArray[np.float64]
-    components: NDArray[np.float32]
-
-
-def _rows(
-    model: IsoST, sections: Sections, grid: Grid, depths: NDArray[np.float64], voxels: Voxels, carrying: Carrying
-) -> _Rows:
-    """Estimate the expected components of every occupied voxel, layer by layer."""
-    stack, normalization = sections.stack, sections.stack.normalization
-    centers = grid.centers(voxels.index)
-    places = normalization.encode(centers, dims=SPACE)[:, :2]
-    targets = normalization.encode(depths[:, None], dims=DEPTH)[:, 0]
-    expectation = sections.expectation(model)
-    components = np.empty((len(centers), model.loadings.shape[1]), dtype=np.float32)
-    uncertainty = np.empty(len(centers))
-    total = np.where(model.component_variance > 0, model.component_variance, 1.0)
-    # rows come in the order of z, so that a layer is one run of them
-    edges = np.searchsorted(voxels.index[:, 2], np.arange(grid.shape[2] + 1))
-    for i, target in enumerate(targets):
-        rows = slice(edges[i], edges[i + 1])
-        gap, fraction = locate(stack.depths, target)
-        came_from = origins(sections, model, carrying, i, gap, places[rows])
-        expected = expectation(gap, fraction, places[rows], origins=came_from)
-        components[rows] = expected.mean
-        uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
-    distance = np.abs(centers[:, 2:] - stack.z).min(1)
-    # by the grid's own rule, so that a section on the face between two layers lies in one of them
-    measured_layers = grid.index(np.column_stack([np.zeros((len(stack.z), 2)), stack.z]))[:, 2]
-    obs = pd.DataFrame(
-        {
-            keys.DENSITY: voxels.density,
-            keys.MEASURED: np.isin(voxels.index[:, 2], measured_layers),
-            keys.SECTION_DISTANCE: distance,
-            keys.UNCERTAINTY: uncertainty,
-        },
-        index=[f"voxel_{x}_{y}_{z}" for x, y, z in voxels.index],
-    )
-    return _Rows(obs, centers, components)
 
 
 def _expression(

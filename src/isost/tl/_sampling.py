@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from isost.pp import gene_range, read_rows
 from isost.volume import decode
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Sampler:
     Parameters
     ----------
     X
-        Expression of the stack (n, genes), dense or sparse.
+        Expression of the stack (n, genes), dense, sparse or lazy.
     stack
         The stack's loadings and scales.
     """
@@ -35,7 +36,7 @@ class Sampler:
 
     def __call__(self, donor: NDArray[np.intp], change: NDArray[np.floating]) -> Any:
         """Sample the expression of cells, given their rows in the stack (n,) and their components' change (n, G)."""
-        own = self._X[donor]
+        own = read_rows(self._X, donor)
         if not change.any():
             return own.copy()
         stack = self._stack
@@ -45,6 +46,6 @@ class Sampler:
 
     @cached_property
     def _range(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        low, high = (getattr(self._X, what)(axis=0) for what in ("min", "max"))
-        flat = [np.asarray(v.toarray() if sp.issparse(v) else v).ravel() for v in (low, high)]
-        return flat[0], flat[1]
+        kept = self._stack.gene_range
+        low, high = gene_range(self._X) if kept is None else kept
+        return low, high

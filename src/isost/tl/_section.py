@@ -12,6 +12,7 @@ from isost._logging import step
 from isost._normalization import DEPTH, SPACE
 from isost.field import balanced_sample
 from isost.generation import carry_sections, locate
+from isost.pp import read_rows
 from isost.volume import cell_spacing, decode
 
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
@@ -275,7 +276,7 @@ def _expected(
         mean[rows] = decode(expected.mean, model.loadings, stack.gene_mean, stack.gene_scale)
         # the rows first: columns of a sparse matrix are dear
         near = np.unique(surroundings[rows].indices)
-        nearby, weights = X[near], surroundings[rows][:, near]
+        nearby, weights = read_rows(X, near), surroundings[rows][:, near]
         n_genes = max(1, _MOST_NUMBERS // len(rows))
         for genes in (slice(first, first + n_genes) for first in range(0, len(model.genes), n_genes)):
             spread = spread_around(nearby[:, genes], weights)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from isost.pp import read_rows
 from isost.volume import decode
 
 from ._inputs import dense
@@ -26,12 +27,12 @@ def spread_around(X: Any, weights: sp.csr_array) -> NDArray[np.float64]:
     Parameters
     ----------
     X
-        Expression of the stack (cells, genes), dense or sparse.
+        Expression of the stack (cells, genes), dense, sparse or lazy.
     weights
         Weights of the cells around each place (n, cells), see `Surroundings`.
     """
     cells = np.unique(weights.indices)
-    near, average = X[cells], weights[:, cells]
+    near, average = read_rows(X, cells), weights[:, cells]
     squares = near.multiply(near) if sp.issparse(near) else np.square(near, dtype=np.float64)
     mean, mean_square = (dense(average @ values) for values in (near, squares))
     # of a weighted sample, unbiased

@@ -10,7 +10,7 @@ from ._nearest import expression_loss
 from ._paths import Displacements, Paths, path_width, section_displacements, section_paths
 from ._schedule import BetaSchedule, Phase, phases
 from ._sinkhorn import debiased_displacements, sinkhorn_divergence
-from ._tiles import spatial_tiles
+from ._tiles import sampled_tiles, spatial_tiles
 from ._trajectory import TrajectoryObjective, TrajectorySettings
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "optimize",
     "path_width",
     "phases",
+    "sampled_tiles",
     "save_checkpoint",
     "section_displacements",
     "section_paths",

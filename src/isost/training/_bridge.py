@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from ._paths import Paths
 
+    Batch = tuple[list[Tensor], list[Tensor]]  # rows of every block, of those that go up and of those that go down
+
 __all__ = ["BridgeObjective", "initialize_drift"]
 
 _GAIN = 2.0  # of standardised inputs: spreads the tanh units over the tissue, so that they can resolve it
+_MOST_POINTS = 2**14  # of one direction that one step sees
 _PROBES = 4  # Gauss–Legendre fractions at which squared velocities are measured: exact for these paths
 
 
@@ -84,11 +87,36 @@ class BridgeObjective:
             inner += [weight for weight in drift.parameters() if id(weight) not in own]
         return groups
 
-    def batches(self, *, generator: torch.Generator | None = None) -> list[list[Tensor] | None]:
-        """Split one epoch into steps: for each the rows of every section that it sees, or None for all rows."""
-        return tiled_batches(
-            self._sections(), batch_size=self.batch_size, is_usable=self._can_start, generator=generator
-        )
+    def batches(self, *, generator: torch.Generator | None = None) -> list[Batch | None]:
+        """Split one epoch into steps: for each the rows of every block that it sees, up and down, or None for all rows.
+
+        Sections above `batch_size` are cut into tiles, all along the same lines; where a tile of all sections is still
+        more than 16,384 cells, some of its blocks are seen in one step and others in the next.
+        """
+        longest = max(*self.forward.sizes, *self.backward.sizes)
+        if longest > self.batch_size:
+            tiles = tiled_batches(
+                self._sections(), batch_size=self.batch_size, is_usable=self._can_start, generator=generator
+            )
+            whole = [(tile[:-1], tile[1:]) for tile in tiles if tile is not None]
+        else:
+            whole = [(_all_rows(self.forward), _all_rows(self.backward))]
+        parts = [part for tile in whole for part in self._split(tile, generator)]
+        return [None] if len(parts) == 1 and longest <= self.batch_size else [*parts]
+
+    def _split(self, tile: Batch, generator: torch.Generator | None) -> list[Batch]:
+        """Share the blocks of a tile out among as many steps as keep each within bounds."""
+        usable = [[block for block, rows in enumerate(own) if len(rows) >= self.at_least] for own in tile]
+        points = max(sum(len(rows) for rows in own) for own in tile)
+        n_parts = min(-(-points // _MOST_POINTS), *map(len, usable))
+        if n_parts <= 1:
+            return [tile]
+        parts = []
+        for own, blocks in zip(tile, usable, strict=True):
+            order = torch.arange(len(blocks)) if generator is None else torch.randperm(len(blocks), generator=generator)
+            shares = [{blocks[i] for i in share.tolist()} for share in order.tensor_split(n_parts)]
+            parts.append([[rows if i in share else rows[:0] for i, rows in enumerate(own)] for share in shares])
+        return list(zip(*parts, strict=True))
 
     def _can_start(self, tile: Sequence[Tensor]) -> bool:
         # each direction must have a section to start from: the forward one any but the last, the backward one any
@@ -103,7 +131,7 @@ class BridgeObjective:
         iteration: int,
         phase: Phase,
         noise_seed: int,
-        rows: Sequence[Tensor] | None = None,
+        rows: Batch | None = None,
     ) -> tuple[Tensor, dict[str, float]]:
         """Loss of one step, and its parts: ``shape`` and ``expression``, each the mean over the two directions.
 
@@ -116,7 +144,7 @@ class BridgeObjective:
         noise_seed
             Seed of the fractions τ, one for each gap: the same seed, the same loss.
         rows
-            One entry of `batches`: the rows of every section that this step sees, all when None.
+            One entry of `batches`: the rows of every block that this step sees, all when None.
 
         Raises
         ------
@@ -128,7 +156,7 @@ class BridgeObjective:
         for drift, paths, part, (s, e) in zip(
             (forward, backward),
             (self.forward, self.backward),
-            (None, None) if rows is None else (rows[:-1], rows[1:]),
+            (None, None) if rows is None else rows,
             self._scales,
             strict=True,
         ):
@@ -151,6 +179,10 @@ class BridgeObjective:
     def _sections(self) -> list[Tensor]:
         """Positions of every section."""
         return [*self.forward.start.split(self.forward.sizes), self.backward.start.split(self.backward.sizes)[-1]]
+
+
+def _all_rows(paths: Paths) -> list[Tensor]:
+    return [torch.arange(size) for size in paths.sizes]
 
 
 def _mean_squares(paths: Paths) -> tuple[float, float]:

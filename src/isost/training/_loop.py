@@ -165,6 +165,7 @@ def optimize(
             for group in objective.weight_groups(forward, backward)
         ],
         weight_decay=settings.weight_decay,
+        foreach=True,  # all weights at once: as many small ones as these cost more to visit than to change
     )
     path = settings.checkpoint_dir / settings.checkpoint_name if settings.checkpoint_dir else None
     kept = {"fingerprint": settings.fingerprint}

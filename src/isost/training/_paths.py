@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ._sinkhorn import debiased_displacements
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -80,7 +81,8 @@ def _smoothed(positions: NDArray[np.floating], values: NDArray[np.floating]) -> 
 class Paths:
     """The paths that one direction's drift is to follow: every cell of a section on its way across one gap.
 
-    Cells of one gap (block) lie one after another. Fractions τ run from 0 at the cell's own section to 1 at the other.
+    A block is what one graph spans: cells of one section, all or a part of them, on their way across one gap. Its cells
+    lie one after another. Fractions τ run from 0 at the cell's own section to 1 at the other.
 
     Attributes
     ----------
@@ -174,9 +176,10 @@ def section_paths(
     expression: Sequence[NDArray[np.floating]],
     depths: NDArray[np.floating],
     *,
-    fields: Sequence[LocalLinear],
+    field: Callable[[int], LocalLinear],
     displacements: Displacements,
     expression_shift: float,
+    blocks: Callable[[int], Sequence[NDArray[np.integer]]] | None = None,
 ) -> tuple[Paths, Paths]:
     """Paths of the forward and of the backward direction.
 
@@ -192,45 +195,51 @@ def section_paths(
         Principal components of the same cells (n_k, G), state units.
     depths
         Depth of each section (K,), state units.
-    fields
-        Expected expression of each section on the plane, m_k.
+    field
+        Gives the expected expression of a section on the plane, m_k; asked for two neighbours at a time.
     displacements
         Where the cells go, see `section_displacements`.
     expression_shift
         β in [0, 1].
+    blocks
+        Gives the cells of section k to make paths of, as the rows of one or more blocks; all as one when None.
 
     Returns
     -------
     Paths of the sections but the last, upwards, and of those but the first, downwards; float32.
     """
-    gaps = np.diff(depths)
-    velocities = _section_velocities(displacements, gaps)
+    velocities = _section_velocities(displacements, np.diff(depths))
+    field = lru_cache(2)(field)
 
-    def cross(own: int, other: int, displacement: NDArray[np.float64]) -> Paths:
-        gap = float(depths[other] - depths[own])
-        landed = _nearest(positions[other], positions[own] + displacement, _LANDED_OVER)
-        leaving, arriving = velocities[own] * gap, velocities[other][landed].mean(1) * gap
-        nodes = np.zeros((_NODES, *expression[own].shape), np.float32)
+    def cross(own: int, other: int, displacement: NDArray[np.float64], rows: NDArray[np.integer]) -> Paths:
+        start, moved, gap = positions[own][rows], displacement[rows], float(depths[other] - depths[own])
+        landed = _nearest(positions[other], start + moved, _LANDED_OVER)
+        leaving, arriving = velocities[own][rows] * gap, velocities[other][landed].mean(1) * gap
+        nodes = np.zeros((_NODES if expression_shift else 1, len(rows), expression[own].shape[1]), np.float32)
         if expression_shift:
-            base = fields[own](positions[own]).mean
+            base = field(own)(start).mean
             for node, t in zip(nodes[1:], np.linspace(0, 1, _NODES)[1:], strict=True):  # nothing changed yet at 0
-                place = positions[own] + _hermite(t, displacement, leaving, arriving)[0]
-                mean = (1 - t) * fields[own](place).mean + t * fields[other](place).mean
+                place = start + _hermite(t, moved, leaving, arriving)[0]
+                mean = (1 - t) * field(own)(place).mean + t * field(other)(place).mean
                 node[:] = expression_shift * (mean - base)
         return Paths(
-            start=_float32(positions[own]),
-            displacement=_float32(displacement),
+            start=_float32(start),
+            displacement=_float32(moved),
             leaving=_float32(leaving),
             arriving=_float32(arriving),
-            expression=_float32(expression[own]),
+            expression=_float32(expression[own][rows]),
             change=_float32(nodes),
             depth=_float32([depths[own]]),
             gap=_float32([gap]),
-            sizes=(len(landed),),
+            sizes=(len(rows),),
         )
 
-    forward = [cross(k, k + 1, displacement) for k, displacement in enumerate(displacements.up)]
-    backward = [cross(k + 1, k, displacement) for k, displacement in enumerate(displacements.down)]
+    forward: list[Paths] = []
+    backward: list[Paths] = []
+    for k, (up, down) in enumerate(zip(displacements.up, displacements.down, strict=True)):
+        for paths, (own, other), displacement in ((forward, (k, k + 1), up), (backward, (k + 1, k), down)):
+            chosen = [np.arange(len(displacement))] if blocks is None else blocks(own)
+            paths += [cross(own, other, displacement, rows) for rows in chosen]
     return _joined(forward), _joined(backward)
 
 

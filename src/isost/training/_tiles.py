@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["spatial_tiles", "tiled_batches"]
+__all__ = ["sampled_tiles", "spatial_tiles", "tiled_batches"]
 
 
 def tiled_batches(
@@ -87,3 +87,26 @@ def spatial_tiles(
         order = tile[xy[tile, int(width.argmax())].argsort(stable=True)]
         pending += [order[len(order) // 2 :], order[: len(order) // 2]]
     return tiles
+
+
+def sampled_tiles(section: Tensor, n_cells: int, *, batch_size: int, generator: torch.Generator) -> list[Tensor]:
+    """Draw compact tiles of one section that hold about `n_cells` of its cells, at full density.
+
+    Parameters
+    ----------
+    section
+        State (n, ≥ 2); the first two columns are x and y.
+    n_cells
+        Cells wanted; at least one tile is drawn, and never more cells than there are.
+    batch_size
+        Most cells of a tile.
+    generator
+        Draws the angle of the lines between tiles, and the tiles.
+
+    Returns
+    -------
+    Rows of each tile drawn, ascending, int64.
+    """
+    tiles = [tile for (tile,) in spatial_tiles([section], batch_size=batch_size, generator=generator)]
+    n_tiles = max(1, round(len(tiles) * min(n_cells / len(section), 1.0)))
+    return [tiles[i] for i in torch.randperm(len(tiles), generator=generator)[:n_tiles].tolist()]

@@ -30,7 +30,7 @@ def decode(
     Parameters
     ----------
     pcs
-        Components of each row, shape (n, G).
+        Components of each row, shape (n, G); with `lazy` they may be a dask array.
     loadings
         Share of each gene in each component, shape (n_genes, G).
     gene_mean, gene_scale
@@ -51,7 +51,8 @@ def decode(
     ValueError
         If shapes disagree or `block_rows` is not positive.
     """
-    components, shares = np.asarray(pcs), np.asarray(loadings, dtype=np.float64)
+    components: Any = pcs if lazy else np.asarray(pcs)
+    shares = np.asarray(loadings, dtype=np.float64)
     mean, scale = np.asarray(gene_mean, dtype=np.float64), np.asarray(gene_scale, dtype=np.float64)
     _check_shapes(components, shares, mean, scale)
     if genes is not None:
@@ -81,10 +82,10 @@ def _decode_block(pcs: NDArray, scaled: NDArray[np.float64], mean: NDArray[np.fl
     return expression.astype(np.float32)
 
 
-def _decode_lazily(pcs: NDArray, scaled: NDArray[np.float64], mean: NDArray[np.float64], rows: int) -> Any:
+def _decode_lazily(pcs: Any, scaled: NDArray[np.float64], mean: NDArray[np.float64], rows: int) -> Any:
     import dask.array as da
 
-    blocks = da.from_array(pcs, chunks=(rows, -1))
+    blocks = da.asarray(pcs).rechunk((rows, -1))
     chunks = (blocks.chunks[0], (len(mean),))
     meta = np.empty((0, 0), dtype=np.float32)
     return blocks.map_blocks(_decode_block, scaled, mean, dtype=np.float32, chunks=chunks, meta=meta)
@@ -95,7 +96,7 @@ def _rows_per_block(n_genes: int) -> int:
     return max(1, _BLOCK_BYTES // (8 * max(1, n_genes)))
 
 
-def _check_shapes(pcs: NDArray, loadings: NDArray, mean: NDArray, scale: NDArray) -> None:
+def _check_shapes(pcs: Any, loadings: NDArray, mean: NDArray, scale: NDArray) -> None:
     n_genes, n_comps = loadings.shape
     if pcs.ndim != 2 or pcs.shape[1] != n_comps:
         msg = f"pcs must have shape (n, {n_comps}) to match the loadings, got {pcs.shape}"

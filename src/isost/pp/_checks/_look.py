@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -7,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
+from isost.pp._matrix import read_rows
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import pandas as pd
     from anndata import AnnData
@@ -69,7 +72,7 @@ class Look:
     genes
         Names of all genes of each section.
     expression
-        Expression (n_k, g) of each section on the genes to use, dense or CSR.
+        Expression (n_k, g) of each section on the genes to use, dense or CSR; one that is lazy is read when asked for.
     genes_named
         Whether these were named, not all that the sections share.
     seed
@@ -91,20 +94,20 @@ class Look:
         sections: Mapping[str, AnnData],
         points: Mapping[str, NDArray[np.float64]],
         depths: Mapping[str, float],
-        expression: Mapping[str, Any],
+        X: Any,
         *,
         genes_named: bool,
         seed: int,
     ) -> Look:
-        """From sections, their points, depths and expression by name; depths in the order given."""
-        names = sorted(depths, key=depths.__getitem__)
+        """From sections in z order, their points and depths, in the order given, and the expression of all of them."""
+        names = list(sections)
         return cls(
             names=names,
             z=np.array([depths[name] for name in names]),
             given=np.array(list(depths.values())),
             places=[points[name][:, :2] for name in names],
             genes=[sections[name].var_names for name in names],
-            expression=[expression[name] for name in names],
+            expression=_Expression(X, [section.n_obs for section in sections.values()]),
             genes_named=genes_named,
             seed=seed,
         )
@@ -133,6 +136,20 @@ class Look:
     def widths(self) -> NDArray[np.float64]:
         """Larger extent (K,) of each section in x and y, input units."""
         return np.array([np.ptp(places, axis=0).max() for places in self.places])
+
+
+class _Expression(Sequence[Any]):
+    """Rows of each section, of expression (n, g) that is dense, CSR or of dask."""
+
+    def __init__(self, X: Any, sizes: Sequence[int]) -> None:
+        self._X, self._ends = X, np.cumsum([0, *sizes])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, k: Any) -> Any:
+        k = range(len(self))[k]
+        return read_rows(self._X, slice(self._ends[k], self._ends[k + 1]))
 
 
 def _variance(X: Any) -> NDArray[np.float64]:

@@ -30,9 +30,9 @@ _LOG = "call scanpy.pp.normalize_total and scanpy.pp.log1p first, or pass layer=
 
 def counts(look: Look) -> Iterator[Finding]:
     """Find expression that is raw or not logged. Number: its largest value."""
-    largest = np.array([float(X.max()) for X in look.expression])
-    smallest = np.array([float(X.min()) for X in look.expression])
-    whole = np.array([is_integer_valued(X) for X in look.expression]) & (largest > 0)
+    ends = [(float(X.min()), float(X.max()), is_integer_valued(X)) for X in look.expression]
+    smallest, largest, whole = (np.array(part) for part in zip(*ends, strict=True))
+    whole &= largest > 0
     if whole.all():
         message = "all expression values are whole numbers: raw counts? Log-normalised expression is expected"
         yield Finding("warning", "", "counts", largest.max(), message, _LOG)

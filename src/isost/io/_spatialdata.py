@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost._keys import SECTION, SPATIAL
+
+from ._image import volume_image
+from ._split import split_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from spatialdata import SpatialData
+
+# spatialdata takes seconds to import, so it is only where it is needed
+
+__all__ = ["is_spatialdata_store", "read_spatialdata", "sections_of", "to_spatialdata"]
+
+_ATTRS = "spatialdata_attrs"  # uns of a table: which elements it annotates, and which columns say so
+_REGION, _INSTANCE = "spatialdata_region", "spatialdata_instance"
+
+
+def to_spatialdata(
+    volume: AnnData,
+    sections: AnnData | Mapping[str, AnnData] | None = None,
+    *,
+    section_key: str = SECTION,
+    channels: str | Sequence[str] | None = None,
+    fill: float = 0.0,
+) -> SpatialData:
+    """Bring a volume, and the cells of sections in it, into one SpatialData.
+
+    Parameters
+    ----------
+    volume
+        What :func:`isost.tl.reconstruct` returned. A lazy one stays lazy: its genes are decoded when the image is
+        read or written.
+    sections
+        A stack, generated sections, or a dict of these by name, with x, y and z in ``obsm["spatial"]``.
+    section_key
+        Column of `obs` by which one AnnData is split into sections; ``"cut"`` for generated ones.
+    channels
+        Genes, or numeric columns of `obs`, to make channels of; by default all genes.
+    fill
+        Value outside the tissue.
+
+    Returns
+    -------
+    A SpatialData in which the coordinate system ``"global"`` is that of the input, in its unit:
+
+    images["volume"]
+        The channels by name, (c, z, y, x), float32, with the scale and translation from voxels to ``"global"``.
+    points["<section>_cells"]
+        Cells of each section: x, y, z.
+    tables["<section>"]
+        The section itself, a copy, whose rows annotate these points.
+
+    Raises
+    ------
+    KeyError
+        If this is no volume, a channel is not there, or cells have no positions.
+    ValueError
+        If a channel is not numeric, genes share a name, or positions have no z.
+
+    Examples
+    --------
+    >>> sdata = isost.io.to_spatialdata(volume, stack)
+    >>> sdata.write("organ.zarr")
+    """
+    from spatialdata import SpatialData
+    from spatialdata.models import Image3DModel
+    from spatialdata.transformations import Scale, Translation
+    from spatialdata.transformations import Sequence as InTurn
+
+    if isinstance(sections, AnnData):
+        sections = split_sections(sections, section_key=section_key)
+    image, grid, names = volume_image(volume, channels, fill=fill)
+    axes = ("x", "y", "z")
+    from_voxels = InTurn([Scale([grid.voxel_size] * 3, axes), Translation(grid.origin, axes)])
+    placed = Image3DModel.parse(
+        image, dims=("c", "z", "y", "x"), c_coords=names, transformations={"global": from_voxels}
+    )
+    named = sections or {}
+    return SpatialData(
+        images={"volume": placed},
+        points={f"{name}_cells": _cells(name, section) for name, section in named.items()},
+        tables={name: _table(section, f"{name}_cells") for name, section in named.items()},
+    )
+
+
+def _cells(name: str, section: AnnData) -> Any:
+    from spatialdata.models import PointsModel
+    from spatialdata.transformations import Identity
+
+    if SPATIAL not in section.obsm or section.obsm[SPATIAL].shape[1] != 3:
+        msg = (
+            f"section {name!r} has no x, y and z in obsm[{SPATIAL!r}]; pass the stack that isost.pp.slice_stack makes "
+            "of your sections"
+        )
+        raise ValueError(msg)
+    places = pd.DataFrame(np.asarray(section.obsm[SPATIAL], dtype=np.float64), columns=["x", "y", "z"])
+    return PointsModel.parse(places, transformations={"global": Identity()})
+
+
+def _table(section: AnnData, points: str) -> AnnData:
+    from spatialdata import sanitize_table
+    from spatialdata.models import TableModel
+
+    table = section.copy()
+    sanitize_table(table)  # SpatialData allows fewer names of columns than AnnData
+    table.obs[_REGION] = pd.Categorical([points] * table.n_obs)
+    table.obs[_INSTANCE] = np.arange(table.n_obs)
+    parsed: AnnData = TableModel.parse(table, region=points, region_key=_REGION, instance_key=_INSTANCE)
+    return parsed
+
+
+def is_spatialdata_store(path: Path) -> bool:
+    """Whether the folder at `path` holds a SpatialData."""
+    import zarr
+
+    return path.is_dir() and _ATTRS in zarr.open_group(path, mode="r").attrs
+
+
+def read_spatialdata(path: Path) -> SpatialData:
+    """Read a SpatialData from its folder; images stay there until they are used."""
+    import spatialdata
+
+    return spatialdata.read_zarr(path)
+
+
+def sections_of(sdata: Any, *, section_key: str, coordinate_system: str) -> dict[str, AnnData]:
+    """Sections of a SpatialData: its tables or, where there is one, the parts of it, at their registered places."""
+    tables = {name: _placed(name, table, sdata, coordinate_system) for name, table in sdata.tables.items()}
+    if len(tables) == 1:
+        return split_sections(*tables.values(), section_key=section_key)
+    return tables
+
+
+def _placed(name: str, table: AnnData, sdata: Any, coordinate_system: str) -> AnnData:
+    """Copy a table, with its cells' registered places, as an AnnData that knows nothing of SpatialData."""
+    section = table.copy()
+    attrs = section.uns.pop(_ATTRS, None)
+    if attrs is None:
+        if SPATIAL not in section.obsm:
+            msg = f"table {name!r} annotates no element and has no obsm[{SPATIAL!r}], so its cells have no places"
+            raise KeyError(msg)
+        return section
+    from spatialdata import get_centroids
+
+    regions = section.obs[attrs["region_key"]]
+    places = pd.DataFrame(index=pd.RangeIndex(section.n_obs), columns=["x", "y", "z"], dtype=np.float64)
+    for region in regions.unique():
+        rows = np.flatnonzero(regions == region)
+        centroids = get_centroids(sdata[region], coordinate_system=coordinate_system).compute()
+        found = centroids.reindex(section.obs[attrs["instance_key"]].iloc[rows])
+        places.iloc[rows] = found.reindex(columns=places.columns).to_numpy()
+    section.obsm[SPATIAL] = places.dropna(axis=1, how="all").to_numpy()
+    section.obs = section.obs.drop(columns=list({_REGION, _INSTANCE} & set(section.obs)))
+    return section

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from isost import _keys as keys
+from isost._logging import logger
+from isost._writing import remove, whole_file
+from isost.volume import decode
+
+from ._files import write
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from anndata import AnnData
+
+__all__ = ["SlabFolder", "read_volume"]
+
+_CHUNK_BYTES = 8 * 2**20
+_TEXT_BYTES = 64  # about what a name takes in memory
+
+
+def read_volume(path: str | PathLike[str]) -> AnnData:
+    """Open a volume in zarr without reading it into memory.
+
+    Parameters
+    ----------
+    path
+        A volume ``.zarr``, written by ``isost.tl.reconstruct(store=)`` or :func:`isost.io.write`.
+
+    Returns
+    -------
+    The volume as :func:`isost.tl.reconstruct` describes it. `obs` is in memory; `X` and the arrays of `obsm` are dask
+    arrays, read when they are computed; genes of `X` are decoded from ``obsm["X_pca"]`` at that moment.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing at `path`.
+    ValueError
+        If this is not a volume in zarr.
+
+    Examples
+    --------
+    >>> volume = isost.io.read_volume("volume.zarr")
+    >>> volume[:, "Gad1"].X.compute()
+    """
+    import zarr
+    from anndata import AnnData
+    from anndata.experimental import read_elem_lazy
+    from anndata.io import read_elem
+
+    path = Path(path)
+    if not path.exists():
+        msg = f"there is no {path}"
+        raise FileNotFoundError(msg)
+    group: Any = zarr.open_group(path, mode="r") if path.suffix == ".zarr" else {}
+    if f"uns/{keys.UNS}/grid" not in group or f"obsm/{keys.X_PCA}" not in group:
+        msg = f"{path} is no volume in zarr, as isost.tl.reconstruct(store=) writes it; isost.io.read reads other files"
+        raise ValueError(msg)
+    annotation = {name: read_elem(group[name]) for name in ("obs", "var", "varm", "uns")}
+    obsm = {name: read_elem_lazy(group[f"obsm/{name}"]) for name in group["obsm"]}
+    kept = annotation["uns"][keys.UNS]
+    X = decode(obsm[keys.X_PCA], annotation["varm"][keys.PCS], kept["gene_mean"], kept["gene_scale"], lazy=True)
+    return AnnData(X, obsm=obsm, **annotation)
+
+
+class SlabFolder:
+    """Slabs of a volume on their way into one store, kept so that an interrupted run goes on where it stopped.
+
+    They lie in ``<store>.part``, each written under another name and then renamed. Several processes may write to it,
+    each its own slabs.
+
+    Parameters
+    ----------
+    store
+        Where the volume is to be, ``.zarr``.
+    fingerprint
+        Digest of what the slabs depend on.
+
+    Raises
+    ------
+    ValueError
+        If the folder has something else in it than slabs of this fingerprint.
+    """
+
+    def __init__(self, store: str | PathLike[str], fingerprint: str) -> None:
+        self._store = Path(store)
+        self._folder = self._store.with_name(f"{self._store.name}.part")
+        label = self._folder / "fingerprint"
+        found = label.read_text() if label.is_file() else None
+        if found is None and not (self._folder.is_dir() and any(self._folder.iterdir())):
+            with whole_file(label) as unfinished:
+                unfinished.write_text(fingerprint)
+        elif found != fingerprint:
+            msg = (
+                f"{self._folder} holds parts of another volume (other sections, model, voxel_size or seed), or "
+                f"something else: repeat the call that began it, delete the folder, or choose another store"
+            )
+            raise ValueError(msg)
+
+    def missing(self, n: int) -> list[int]:
+        """Which of `n` slabs are still to be made."""
+        left = [i for i in range(n) if not self._is_whole(i)]
+        if len(left) < n:
+            logger.info("%d of %d slabs are in %s already", n - len(left), n, self._folder)
+        return left
+
+    def write(self, i: int, slab: AnnData) -> None:
+        """Keep slab `i`."""
+        write(slab, self._path(i))
+
+    def join(self, n: int, frame: AnnData) -> None:
+        """Make the store of `n` slabs, one after another, and remove the folder.
+
+        Parameters
+        ----------
+        n
+            Number of slabs, all there.
+        frame
+            An AnnData without rows, with what does not belong to rows.
+        """
+        import h5py
+        import zarr
+
+        unfinished = self._folder / self._store.name
+        write(frame, unfinished)
+        whole = zarr.open_group(unfinished, mode="r+", use_consolidated=False)
+        for name in ("obs", "obsm"):
+            del whole[name]
+            for i in range(n):
+                with h5py.File(self._path(i)) as slab:
+                    _append(slab[name], whole.require_group(name))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+            zarr.consolidate_metadata(whole.store)
+        remove(self._store)
+        unfinished.replace(self._store)
+        remove(self._folder)
+
+    def _path(self, i: int) -> Path:
+        return self._folder / f"slab-{i}.h5ad"
+
+    def _is_whole(self, i: int) -> bool:
+        import h5py
+
+        try:
+            h5py.File(self._path(i)).close()
+        except OSError:  # not there, or cut off
+            return False
+        return True
+
+
+def _append(rows: Any, out: Any) -> None:
+    """Add the rows of every array in a group of HDF5 to the arrays of the same names in a group of zarr.
+
+    `anndata.experimental.concat_on_disk` would hold all of `obs` in memory, several times over.
+    """
+    import h5py
+
+    out.attrs.update(_plain(rows.attrs))
+    for name, member in rows.items():
+        if isinstance(member, h5py.Group):
+            _append(member, out.require_group(name))
+            continue
+        is_text = h5py.check_string_dtype(member.dtype) is not None
+        values = member.asstr()[:] if is_text else member[:]
+        if name not in out:
+            row_bytes = _TEXT_BYTES if is_text else values.itemsize * values[:1].size
+            chunks = (max(1, _CHUNK_BYTES // row_bytes), *values.shape[1:])
+            dtype: Any = str if is_text else values.dtype
+            begun = out.create_array(name, shape=(0, *values.shape[1:]), chunks=chunks, dtype=dtype)
+            begun.attrs.update(_plain(member.attrs))
+        elif name == "categories":  # of a column: the same in all slabs
+            continue
+        out[name].append(values)
+
+
+def _plain(attributes: Any) -> dict[str, Any]:
+    """Attributes of HDF5, as JSON can hold them."""
+    return {key: value.tolist() if hasattr(value, "tolist") else value for key, value in attributes.items()}

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from isost import _keys as keys
+from isost._normalization import DEPTH, SPACE
+from isost.generation import carry_sections, locate, runs_of_gaps
+from isost.volume import Accumulator, spread_in_layer
+
+from ._labels import categorical_columns, probable_labels
+from ._origins import Carrying, origins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from isost.field import Estimate
+    from isost.model import IsoST
+    from isost.volume import Grid, Voxels
+
+    from ._inputs import Sections
+
+    # number of the layer, rows of its voxels, and what is expected there of the lower and of the upper section
+    _Estimates = tuple[int, NDArray[np.intp], Estimate, Estimate]
+
+__all__ = ["Slabs"]
+
+_BLOCK = 8192  # voxels whose expression is estimated at a time: bounds memory
+
+
+class Slabs(Sequence[AnnData]):
+    """A volume in slabs: the voxels of all layers in a run of consecutive gaps.
+
+    A slab is made when it is asked for, from the sections around its own gaps and nothing else, so slabs can be made
+    in any order and in different processes. One after another they are the volume.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    stack
+        The stack, for its labels.
+    sections
+        The stack's arrays.
+    grid
+        All voxels.
+    seed
+        Seed of the noise.
+    """
+
+    def __init__(self, model: IsoST, stack: AnnData, sections: Sections, grid: Grid, *, seed: int) -> None:
+        self._model, self._stack, self._sections, self._grid, self._seed = model, stack, sections, grid, seed
+        view = sections.stack
+        # the centre of the last layer may lie beyond the last section
+        self._depths = np.minimum(grid.layer_depths(), view.z[-1])
+        self._targets = view.normalization.encode(self._depths[:, None], dims=DEPTH)[:, 0]
+        self._expectation = sections.expectation(model)
+        gap_of = np.array([self._gap(layer) for layer in range(len(self._targets))])
+        n_layers = dict(zip(*np.unique(gap_of, return_counts=True), strict=True))
+        # points times layers: what bounds the voxels bounds the points that walk, too
+        sizes = {int(gap): int(n * view.sizes[gap : gap + 2].max()) for gap, n in n_layers.items()}
+        self._layers = [np.flatnonzero(np.isin(gap_of, gaps)) for gaps in runs_of_gaps(sizes)]
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getitem__(self, i: Any) -> Any:
+        """Slab `i`: `obs` and `obsm` of its rows of the volume, see `isost.tl.reconstruct`."""
+        layers = self._layers[i]
+        voxels, carrying = self._density(layers)
+        index, centers = voxels.index, self._grid.centers(voxels.index)
+        components, uncertainty = self._expected(layers, index, centers, carrying)
+        z = self._sections.stack.z
+        distance = np.abs(self._grid.layer_depths()[:, None] - z).min(1)
+        # by the grid's own rule, so that a section on the face between two layers lies in one of them
+        measured_layers = self._grid.index(np.column_stack([np.zeros((len(z), 2)), z]))[:, 2]
+        obs = pd.DataFrame(
+            {
+                keys.DENSITY: voxels.density,
+                keys.MEASURED: np.isin(index[:, 2], measured_layers),
+                keys.SECTION_DISTANCE: distance[index[:, 2]],
+                keys.UNCERTAINTY: uncertainty,
+            },
+            index=[f"voxel_{x}_{y}_{z}" for x, y, z in index],
+        )
+        places = np.column_stack([centers[:, :2], self._depths[index[:, 2]]])
+        labels = probable_labels(self._stack, self._sections, places).set_index(obs.index)
+        return AnnData(
+            obs=pd.concat([obs, labels], axis=1),
+            obsm={keys.SPATIAL: centers, keys.VOXEL: index, keys.X_PCA: components},
+        )
+
+    def fingerprint(self) -> str:
+        """Digest of everything that the slabs depend on: model, stack, grid and seed."""
+        model, view = self._model, self._sections.stack
+        grid = self._grid.to_dict()
+        digest = hashlib.sha256(repr((version("isost"), self._seed, model.settings, model.genes, view.names)).encode())
+        weights = [value.cpu().numpy() for drift in model.drifts.values() for value in drift.state_dict().values()]
+        estimate = (model.loadings, model.component_variance, model.cell_variance)
+        own = (view.z, view.sizes, view.gene_mean, view.gene_scale, *view.normalization.to_dict().values(), view.state)
+        for array in (*weights, *estimate, *own, grid["origin"], grid["voxel_size"], grid["shape"]):
+            digest.update(np.ascontiguousarray(array).data)
+        for name in categorical_columns(self._stack):
+            digest.update(pd.util.hash_pandas_object(self._stack.obs[name], index=False).to_numpy().data)
+        return digest.hexdigest()
+
+    def _density(self, layers: NDArray[np.intp]) -> tuple[Voxels, Carrying]:
+        """Find the occupied voxels, the cells that each is expected to hold and, if expression moves, where they are.
+
+        Where they are is told by the number of the layer.
+        """
+        model, grid, view = self._model, self._grid, self._sections.stack
+        accumulator = Accumulator(grid, 0)
+        carrying: Carrying = {}
+        low, high = grid.centers([np.zeros(3), np.array(grid.shape) - 1])
+        for carried in carry_sections(
+            model, self._sections.states, view.depths, self._targets[layers], seed=self._seed, parts="shape"
+        ):
+            layer = int(layers[carried.target])
+            if model.settings.mean_shift:
+                carrying[layer, carried.section] = carried.state[:, :2].copy()
+            points = view.normalization.decode(carried.state, dims=SPACE)
+            # cells that stray beyond all measured ones count at the edge of the grid, so that none is lost
+            points[:, :2] = points[:, :2].clip(low[:2], high[:2])
+            points[:, 2] = grid.layer_depths()[layer]
+            spread, shares = spread_in_layer(points, np.full(len(points), carried.weight), grid)
+            accumulator.add(spread, np.empty((len(spread), 0)), shares)
+        return accumulator.result(), carrying
+
+    def _expected(
+        self, layers: NDArray[np.intp], index: NDArray[np.int64], centers: NDArray[np.float64], carrying: Carrying
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Estimate the expected components of the voxels (n, C), and their uncertainty (n,)."""
+        model, view = self._model, self._sections.stack
+        places = view.normalization.encode(centers, dims=SPACE)[:, :2]
+        components = np.empty((len(centers), model.loadings.shape[1]), dtype=np.float32)
+        uncertainty = np.empty(len(centers))
+        total = np.where(model.component_variance > 0, model.component_variance, 1.0)
+        estimates = self._where_tissue_moves if model.settings.mean_shift else self._where_tissue_stays
+        for gap, own in groupby(layers, self._gap):
+            for layer, rows, lower, upper in estimates(gap, list(own), index, places, carrying):
+                fraction = locate(view.depths, float(self._targets[layer])).fraction
+                expected = self._expectation.between(gap, fraction, lower, upper)
+                components[rows] = expected.mean
+                uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
+        return components, uncertainty
+
+    def _gap(self, layer: int) -> int:
+        return locate(self._sections.stack.depths, float(self._targets[layer])).gap
+
+    def _where_tissue_moves(
+        self, gap: int, layers: list[int], index: NDArray[np.int64], places: NDArray[np.float64], carrying: Carrying
+    ) -> Iterator[_Estimates]:
+        """Estimate both sections of a gap for the voxels of its layers, where the tissue of each comes from."""
+        for layer in layers:
+            # rows come in the order of z, so that a layer is one run of them
+            first, last = np.searchsorted(index[:, 2], [layer, layer + 1])
+            came_from = origins(self._sections, self._model, carrying, int(layer), gap, places[first:last])
+            for start in range(0, last - first, _BLOCK):
+                lower, upper = (
+                    self._expectation.at_section(k, place[start : start + _BLOCK])
+                    for k, place in zip((gap, gap + 1), came_from, strict=True)
+                )
+                yield layer, np.arange(first + start, first + start + len(lower.mean)), lower, upper
+
+    def _where_tissue_stays(
+        self, gap: int, layers: list[int], index: NDArray[np.int64], places: NDArray[np.float64], _: Carrying
+    ) -> Iterator[_Estimates]:
+        """Estimate them where the voxels are: once for all voxels above one another."""
+        first, last = np.searchsorted(index[:, 2], [layers[0], layers[-1] + 1])
+        columns, example, column = np.unique(
+            index[first:last, 1] * self._grid.shape[0] + index[first:last, 0], return_index=True, return_inverse=True
+        )
+        # by column, and in a column by layer
+        order = np.argsort(column, kind="stable")
+        for start in range(0, len(columns), _BLOCK):
+            place = places[first + example[start : start + _BLOCK]]
+            lower, upper = (self._expectation.at_section(k, place) for k in (gap, gap + 1))
+            block = order[slice(*np.searchsorted(column[order], [start, start + _BLOCK]))]
+            for layer in layers:
+                rows = block[index[first + block, 2] == layer]
+                yield layer, first + rows, lower[column[rows] - start], upper[column[rows] - start]

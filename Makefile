@@ -10,7 +10,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint bench clean
+.PHONY: help demo test test-long baselines lint bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/'
@@ -23,6 +23,9 @@ test: $(INSTALLED_TEST)  ## run the tests, with coverage
 
 test-long: $(INSTALLED_TEST)  ## random sections through the public functions, 25 times as many as in the tests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_any_sections.py
+
+baselines: $(INSTALLED_TEST)  ## draw the pictures anew that the tests compare with; look at them before you commit
+	ISOST_NEW_BASELINES=1 $(BIN)/python -m pytest -q tests/pl/test_images.py
 
 lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

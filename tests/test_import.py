@@ -40,8 +40,9 @@ def test_rooms_import_only_what_other_rooms_name() -> None:
     assert trespasses == []
 
 
-def test_the_two_plots_are_all_of_pl() -> None:
-    assert isost.pl.__all__ == ["slices", "volume"]
+def test_the_plots_are_all_of_pl() -> None:
+    plots = "animate cut evaluation gene_grid slices surface training uncertainty volume"
+    assert isost.pl.__all__ == plots.split()
 
 
 def test_the_model_and_the_settings_are_at_the_top() -> None:

@@ -5,8 +5,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import scanpy as sc
+from matplotlib import pyplot as plt
 
-from isost.pl._style import extend, is_shown, point_spacing, round_length, with_unit
+from isost.pl._style import (
+    drawn_on,
+    extend,
+    finished,
+    is_dark,
+    is_shown,
+    point_spacing,
+    round_length,
+    with_unit,
+)
 
 
 @pytest.mark.parametrize(("longest", "length"), [(330, 200), (100, 100), (0.07, 0.05), (4.9, 2), (5.0, 5)])
@@ -31,6 +41,21 @@ def test_arrows_of_the_colour_bar() -> None:
     values = np.array([0.0, 1, 2])
     found = [extend(values, *ends) for ends in ((0, 2), (0, 1), (1, 2), (0.5, 1))]
     assert found == ["neither", "max", "min", "both"]
+
+
+def test_a_background_changes_colours_alone_and_reaches_late_ticks() -> None:
+    with plt.rc_context({"font.size": 7, "figure.facecolor": "red"}):
+        with drawn_on("dark"):
+            assert is_dark()
+            figure, ax = plt.subplots()
+            ax.set_xlim(0, 10)
+            assert not finished(figure, show=False)
+        with drawn_on("light"):
+            assert not is_dark()
+            assert plt.rcParams["font.size"] == 7
+        with drawn_on(None):
+            assert plt.rcParams["figure.facecolor"] == "red"
+        assert {tick.label1.get_color() for tick in ax.xaxis.get_major_ticks()} == {"white"}
 
 
 def test_show_follows_scanpy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from ._thinning import hilbert_order
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -73,9 +75,11 @@ class LocalLinear:
         adaptive: bool = False,
     ) -> None:
         measured: NDArray[np.float64] = np.asarray(position, dtype=np.float64)
+        # cells that are near each other lie near each other in memory, too
+        along = hilbert_order(measured)
         self._origin = measured.mean(0)
-        self._position = measured - self._origin
-        self._values = np.ascontiguousarray(values, dtype=np.float64)
+        self._position = (measured - self._origin)[along]
+        self._values = np.asarray(values, dtype=np.float64)[along]
         self._tree = cKDTree(self._position)
         self.n_cells = min(n_cells, len(position))
         self._pilot = _Pilot(self._position, self._values[:, :_LEADING], self.n_cells // 2) if adaptive else None
@@ -97,8 +101,9 @@ class LocalLinear:
         centred: NDArray[np.float64] = np.asarray(query, dtype=np.float64) - self._origin
         mean = np.empty((len(centred), self._values.shape[1]))
         leverage = np.empty(len(centred))
+        along = hilbert_order(centred)
         for start in range(0, len(centred), _BLOCK):
-            rows = slice(start, start + _BLOCK)
+            rows = along[start : start + _BLOCK]
             weights, cells = self._weights(centred[rows], skip_nearest=skip_nearest)
             # as a sparse matrix: the (m, k, d) neighbours' values never exist at once
             shape, starts = (len(cells), len(self._values)), np.arange(0, cells.size + 1, cells.shape[1])

@@ -12,7 +12,23 @@ if TYPE_CHECKING:
 
     from ._section import Section
 
-__all__ = ["agree", "d_moran", "energy", "n_ratio", "per_gene", "r_cell", "r_density", "r_voxel", "score", "var_ratio"]
+__all__ = [
+    "LOWER_IS_BETTER",
+    "ONE_IS_BEST",
+    "agree",
+    "d_moran",
+    "energy",
+    "n_ratio",
+    "per_gene",
+    "r_cell",
+    "r_density",
+    "r_voxel",
+    "score",
+    "var_ratio",
+]
+
+LOWER_IS_BETTER = ("energy", "d_moran")
+ONE_IS_BEST = ("var_ratio", "n_ratio")  # of the rest, higher is better
 
 _CELLS_PER_BIN = 8
 _N_COMPS = 10

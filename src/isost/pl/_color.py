@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
-from matplotlib.colors import to_hex
+from matplotlib.colors import Colormap, Normalize, to_hex, to_rgba_array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 __all__ = [
     "MISSING",
     "Classes",
+    "Coloring",
     "Limit",
     "Numbers",
     "Palette",
+    "class_colors",
+    "codes_of",
+    "coloring_of",
     "field",
     "limits",
     "percentile_or_number",
@@ -55,6 +59,61 @@ class Classes:
     def color_of(self, code: int) -> str:
         """Colour of a code, grey for -1."""
         return MISSING if code < 0 else self.colors[code]
+
+
+@dataclass(frozen=True)
+class Coloring:
+    """What to colour by, and how.
+
+    Attributes
+    ----------
+    shades
+        The quantity or the categories.
+    scale
+        Ends of the colour scale of a quantity.
+    cmap
+        Colour map of a quantity.
+    """
+
+    shades: Numbers | Classes
+    scale: tuple[float, float]
+    cmap: Colormap
+
+    @classmethod
+    def of(cls, shades: Numbers | Classes, *, cmap: str | Colormap, vmin: Limit, vmax: Limit) -> Coloring:
+        """Find the ends of the colour scale."""
+        scale = limits(shades.values, vmin=vmin, vmax=vmax) if isinstance(shades, Numbers) else (0.0, 1.0)
+        return cls(shades, scale, colormaps[cmap] if isinstance(cmap, str) else cmap)
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Numbers, or codes of categories with NaN where unknown, (n,)."""
+        if isinstance(self.shades, Numbers):
+            return self.shades.values
+        return np.where(self.shades.codes < 0, np.nan, self.shades.codes)
+
+    def rgba(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Colours (..., 4) of values or codes (...); transparent where NaN."""
+        if isinstance(self.shades, Classes):
+            table = np.asarray(to_rgba_array([*self.shades.colors, "none"]), dtype=np.float64)
+            return table[codes_of(values)]
+        colors = np.asarray(self.cmap(Normalize(*self.scale)(values)), dtype=np.float64)
+        colors[np.isnan(values), 3] = 0
+        return colors
+
+
+def codes_of(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Turn numbers back into codes of categories, -1 where NaN."""
+    return np.where(np.isnan(values), -1, np.nan_to_num(values)).astype(np.intp)
+
+
+def coloring_of(
+    adata: AnnData, color: str, *, layer: str | None, palette: Palette, cmap: str, vmin: Limit, vmax: Limit
+) -> Coloring:
+    """Colour the rows of an AnnData by a gene or a column of `obs`."""
+    values = values_of(adata, color, layer=layer)
+    shades = field(values, name=color, stored=stored_colors(adata, color), palette=palette)
+    return Coloring.of(shades, cmap=cmap, vmin=vmin, vmax=vmax)
 
 
 def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
@@ -103,23 +162,29 @@ def field(values: pd.Series, *, name: str, stored: Mapping[str, str], palette: P
         return Numbers(name, values.to_numpy(dtype=np.float64, na_value=np.nan))
     classes = pd.Categorical(values)
     categories = [str(category) for category in classes.categories]
-    colors = _class_colors(categories, stored=stored, palette=palette)
-    return Classes(name, np.asarray(classes.codes, dtype=np.intp), categories, [to_hex(color) for color in colors])
+    colors = class_colors(categories, stored=stored, palette=palette)
+    return Classes(name, np.asarray(classes.codes, dtype=np.intp), categories, colors)
 
 
-def _class_colors(categories: list[str], *, stored: Mapping[str, str], palette: Palette) -> Sequence[Any]:
+def class_colors(categories: list[str], *, palette: Palette, stored: Mapping[str, str] | None = None) -> list[str]:
+    """Give each category a colour: from the palette, else those stored if all are, else scanpy's."""
     if palette is None:
+        stored = stored or {}
         is_complete = all(category in stored for category in categories)
-        return [stored[category] for category in categories] if is_complete else _default_colors(len(categories))
-    if isinstance(palette, str):
+        chosen: Sequence[Any] = (
+            [stored[category] for category in categories] if is_complete else _default_colors(len(categories))
+        )
+    elif isinstance(palette, str):
         sampled = colormaps[palette].resampled(max(len(categories), 1))
-        return [sampled(i) for i in range(len(categories))]
-    if isinstance(palette, Mapping):
-        return [palette.get(category, MISSING) for category in categories]
-    if len(palette) < len(categories):
+        chosen = [sampled(i) for i in range(len(categories))]
+    elif isinstance(palette, Mapping):
+        chosen = [palette.get(category, MISSING) for category in categories]
+    elif len(palette) < len(categories):
         msg = f"palette has {len(palette)} colours for {len(categories)} categories; give one for each or palette=None"
         raise ValueError(msg)
-    return palette[: len(categories)]
+    else:
+        chosen = palette[: len(categories)]
+    return [to_hex(color) for color in chosen]
 
 
 def _default_colors(n: int) -> list[str]:

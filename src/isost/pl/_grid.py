@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Pooling = Literal["mean", "max", "majority"]
 
-__all__ = ["Voxels", "coarsened", "groups_of", "pooled", "surface_of", "voxels_of"]
+__all__ = ["Voxels", "coarsened", "groups_of", "measured_depths", "pooled", "surface_of", "voxels_of"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,16 @@ class Voxels:
         """Width in x, y, z of the box from the origin to the last occupied voxel, input units."""
         return np.asarray(self.shape * self.size, dtype=np.float64)
 
+    def subset(self, rows: NDArray[np.bool_]) -> Voxels:
+        """Take the voxels of the rows (n,)."""
+        return Voxels(self.index[rows], self.density[rows], self.origin, self.size)
+
+    def dense(self, values: NDArray[Any], *, empty: float = 0.0) -> NDArray[np.float64]:
+        """Lay values (n,) out on the whole grid, `empty` where there is no voxel."""
+        out = np.full(tuple(self.shape), empty)
+        out[tuple(self.index.T)] = values
+        return out
+
 
 def voxels_of(volume: AnnData) -> Voxels:
     """Read a volume's grid; an AnnData without one is not a volume."""
@@ -69,6 +79,13 @@ def voxels_of(volume: AnnData) -> Voxels:
     index = np.asarray(volume.obsm[_keys.VOXEL], dtype=np.int64)
     density = volume.obs[_keys.DENSITY].to_numpy(dtype=np.float64)
     return Voxels(index, density, np.asarray(grid["origin"], np.float64), float(grid["voxel_size"]))
+
+
+def measured_depths(volume: AnnData, voxels: Voxels) -> NDArray[np.float64]:
+    """Depths (m,) of the layers of voxels in which a measured section lies."""
+    if _keys.MEASURED not in volume.obs:
+        return np.empty(0)
+    return np.unique(voxels.centers[volume.obs[_keys.MEASURED].to_numpy(dtype=bool), 2])
 
 
 def groups_of(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:

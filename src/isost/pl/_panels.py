@@ -10,6 +10,8 @@ from anndata import AnnData
 
 from isost import _keys
 
+from ._style import rounded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -114,5 +116,4 @@ def depth_of(panel: Panel, *, largest: float) -> str:
         return ""
     low, high = panel.depths.min(), panel.depths.max()
     ends = [panel.depth] if high - low <= 1e-6 * largest else [low, high]
-    decimals = 3 - int(np.floor(np.log10(largest or 1.0)))  # four digits of the deepest
-    return "z = " + " … ".join(f"{round(end, decimals) + 0.0:g}" for end in ends)
+    return "z = " + " … ".join(f"{rounded(end, largest=largest):g}" for end in ends)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._color import Classes, Numbers
+from ._color import Classes, Coloring, codes_of
 from ._grid import Voxels, coarsened, pooled, surface_of
 from ._style import with_unit
 
@@ -14,24 +15,38 @@ if TYPE_CHECKING:
 
     from ._grid import Pooling
 
-__all__ = ["CLASS_OPACITY", "LEVEL_OPACITY", "Blocks", "Scene", "codes_of"]
+__all__ = ["Blocks", "Part", "Scene"]
 
 # Shells at rising parts of the colour scale, ever more opaque: low values let the inside of the tissue through.
-LEVEL_OPACITY = (0.03, 0.08, 0.2, 0.4, 0.8)
-CLASS_OPACITY = 0.12
+_LEVEL_OPACITY = (0.03, 0.08, 0.2, 0.4, 0.8)
+# The commoner a category, the fainter: what fills most of the tissue would hide the rest.
+_CLASS_OPACITY, _FAINTEST, _STRONGEST = 0.02, 0.03, 0.5
 
 
-def codes_of(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Turn pooled categories back into codes, -1 where there is none."""
-    return np.where(np.isnan(values), -1, np.nan_to_num(values)).astype(np.intp)
+@dataclass(frozen=True)
+class Part:
+    """What a scene colours by one thing: everything or, of several genes, where one is the most expressed.
+
+    Attributes
+    ----------
+    coloring
+        Of all n voxels.
+    kept
+        Which of them the 3D view draws (n,).
+    """
+
+    coloring: Coloring
+    kept: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """What the 3D view draws: voxels or, where there are too many, blocks of them.
+    """What the 3D view draws of a part: voxels or, where there are too many, blocks of them.
 
     Attributes
     ----------
+    coloring
+        Of the part.
     voxels
         Where the m blocks lie.
     values
@@ -44,17 +59,26 @@ class Blocks:
         Which of the volume's n voxels were drawn at all (n,).
     group
         The block of each voxel kept.
-    note
-        What to tell the reader when blocks were made; else empty.
     """
 
+    coloring: Coloring
     voxels: Voxels
     values: NDArray[np.float64]
     levels: NDArray[np.intp]
     on_surface: NDArray[np.bool_]
     kept: NDArray[np.bool_]
     group: NDArray[np.intp]
-    note: str
+
+    def opacity(self, level: int) -> float:
+        """Opacity of a shell."""
+        if not isinstance(self.coloring.shades, Classes):
+            return _LEVEL_OPACITY[level]
+        return float(np.clip(_CLASS_OPACITY / np.mean(self.levels == level), _FAINTEST, _STRONGEST))
+
+    @property
+    def shells(self) -> list[tuple[int, NDArray[np.bool_]]]:
+        """Every level that there is and the blocks (m,) of its shell."""
+        return [(int(level), self.on_surface & (self.levels == level)) for level in np.unique(self.levels)]
 
 
 @dataclass(frozen=True)
@@ -65,18 +89,14 @@ class Scene:
     ----------
     voxels
         Where the n voxels lie.
-    shades
+    parts
         What they are coloured by.
     weights
         What each voxel counts in an average (n,).
-    kept
-        Which voxels the 3D view draws (n,).
     measured_depths
         Depths of the layers in which a measured section lies, input units.
-    scale
-        Ends of the colour scale.
-    cmap
-        Colour map of numbers.
+    frames
+        Lines to draw around the tissue, (k, 3) each, input units.
     unit
         Unit of the positions, if known.
     max_voxels
@@ -84,43 +104,73 @@ class Scene:
     """
 
     voxels: Voxels
-    shades: Numbers | Classes
+    parts: tuple[Part, ...]
     weights: NDArray[np.float64]
-    kept: NDArray[np.bool_]
     measured_depths: NDArray[np.float64]
-    scale: tuple[float, float]
-    cmap: str
+    frames: list[NDArray[np.float64]]
     unit: str | None
     max_voxels: int
 
     @property
-    def values(self) -> NDArray[np.float64]:
-        """Numbers, or codes of categories, as float64 (n,)."""
-        return self.shades.values if isinstance(self.shades, Numbers) else self.shades.codes.astype(np.float64)
+    def colorings(self) -> list[Coloring]:
+        """Of the parts."""
+        return [part.coloring for part in self.parts]
 
-    def pool(self, group: NDArray[np.intp], *, how: Pooling) -> NDArray[np.float64]:
-        """Pool all values into groups (m,); of categories always the one of most cells."""
-        return pooled(self.values, group, weights=self.weights, how=self._how(how))
+    @property
+    def title(self) -> str:
+        """Names of what is drawn."""
+        return ", ".join(coloring.shades.name for coloring in self.colorings)
 
-    def _how(self, how: Pooling) -> Pooling:
-        return "majority" if isinstance(self.shades, Classes) else how
+    def rgba_of(self, group: NDArray[np.intp], *, how: Pooling) -> NDArray[np.float64]:
+        """Colours (m, 4) of groups of voxels, each by the part of the largest pooled value."""
+        values = np.stack([self._pooled(coloring, group, how=how) for coloring in self.colorings])
+        colors = np.stack([coloring.rgba(row) for coloring, row in zip(self.colorings, values, strict=True)])
+        highest = np.argmax(np.nan_to_num(values, nan=-np.inf), axis=0)
+        return np.asarray(colors[highest, np.arange(len(highest))], dtype=np.float64)
 
-    def blocks(self) -> Blocks:
-        """Merge the kept voxels until at most `max_voxels` are left."""
-        kept = self.kept
-        all_kept = Voxels(self.voxels.index[kept], self.voxels.density[kept], self.voxels.origin, self.voxels.size)
-        merged, group = coarsened(all_kept, at_most=self.max_voxels)
-        values = pooled(self.values[kept], group, weights=self.weights[kept], how=self._how("mean"))
-        is_merged = len(merged.index) < len(all_kept.index)
+    def _pooled(self, coloring: Coloring, group: NDArray[np.intp], *, how: Pooling) -> NDArray[np.float64]:
+        """Pool the values of all voxels; of categories always the one of most cells counts."""
+        how = "majority" if isinstance(coloring.shades, Classes) else how
+        return pooled(coloring.values, group, weights=self.weights, how=how)
+
+    @cached_property
+    def _merged(self) -> tuple[NDArray[np.bool_], Voxels, NDArray[np.intp]]:
+        """Which voxels (n,) any part draws, the blocks that at most `max_voxels` of them make, the block of each."""
+        drawn = np.any([part.kept for part in self.parts], axis=0)
+        return drawn, *coarsened(self.voxels.subset(drawn), at_most=self.max_voxels)
+
+    @property
+    def block_size(self) -> float:
+        """Edge of a block, input units."""
+        return self._merged[1].size
+
+    @property
+    def note(self) -> str:
+        """What to tell the reader when blocks are drawn for voxels; else empty."""
+        drawn, merged, _ = self._merged
+        if merged.size == self.voxels.size:
+            return ""
         edge = with_unit(f"{merged.size:.4g}", self.unit)
-        note = f"{len(all_kept.index):,} voxels drawn as {len(merged.index):,} blocks of {edge}" if is_merged else ""
-        levels = self._levels(values)
-        on_surface = surface_of(merged.index, levels, nested=isinstance(self.shades, Numbers))
-        return Blocks(merged, values, levels, on_surface, kept, group, note)
+        return f"{drawn.sum():,} voxels drawn as {len(merged.index):,} blocks of {edge}"
 
-    def _levels(self, values: NDArray[np.float64]) -> NDArray[np.intp]:
-        if isinstance(self.shades, Classes):
-            return codes_of(values)
-        low, high = self.scale
-        position = (np.nan_to_num(values, nan=low) - low) / (high - low)
-        return np.clip(position * len(LEVEL_OPACITY), 0, len(LEVEL_OPACITY) - 1).astype(np.intp)
+    def blocks(self) -> list[Blocks]:
+        """Merge the voxels until at most `max_voxels` are left, and divide them among the parts."""
+        return [self._blocks_of(part) for part in self.parts]
+
+    def _blocks_of(self, part: Part) -> Blocks:
+        drawn, merged, group = self._merged
+        ids, own_group = np.unique(group[part.kept[drawn]], return_inverse=True)
+        density = np.bincount(own_group, self.voxels.density[part.kept], len(ids)).astype(np.float64)
+        voxels = Voxels(merged.index[ids], density, merged.origin, merged.size)
+        is_class = isinstance(part.coloring.shades, Classes)
+        how: Pooling = "majority" if is_class else "mean"
+        values = pooled(part.coloring.values[part.kept], own_group, weights=self.weights[part.kept], how=how)
+        levels = codes_of(values) if is_class else _levels(values, part.coloring.scale)
+        on_surface = surface_of(voxels.index, levels, nested=not is_class)
+        return Blocks(part.coloring, voxels, values, levels, on_surface, part.kept, own_group)
+
+
+def _levels(values: NDArray[np.float64], scale: tuple[float, float]) -> NDArray[np.intp]:
+    low, high = scale
+    position = (np.nan_to_num(values, nan=low) - low) / (high - low)
+    return np.clip(position * len(_LEVEL_OPACITY), 0, len(_LEVEL_OPACITY) - 1).astype(np.intp)

@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
-from matplotlib import pyplot as plt
 from matplotlib.colors import Normalize
 
-from ._color import MISSING, Classes, Numbers, field, limits, stored_colors, values_of
-from ._layout import add_color_bar, add_legend, inches_per_unit, panel_axes
+from ._color import MISSING, Classes, Coloring, field, stored_colors, values_of
+from ._layout import explain, inches_per_unit, panel_axes
 from ._panels import collect, depth_of
-from ._style import add_scale_bar, extend, is_shown, point_spacing, with_unit
+from ._style import add_scale_bar, drawn_on, finished, point_spacing, with_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,8 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from ._color import Limit, Palette
+    from ._color import Limit, Numbers, Palette
     from ._panels import Panel, Sections
+    from ._style import Background
 
 __all__ = ["slices"]
 
@@ -45,6 +44,7 @@ def slices(
     vmax: Limit = "p99",
     palette: Palette = None,
     size: float | None = None,
+    background: Background | None = None,
     ax: Axes | Sequence[Axes] | None = None,
     show: bool | None = None,
 ) -> list[Axes] | None:
@@ -79,6 +79,8 @@ def slices(
         Colours of categories: a list, a dict from category to colour, or the name of a colour map.
     size
         Diameter of a dot in the unit of the positions; None takes the cells' median spacing.
+    background
+        ``"light"`` or ``"dark"``; None is what matplotlib's style says.
     ax
         Axes to draw into, as many as sections; a new figure is made when None.
     show
@@ -105,33 +107,34 @@ def slices(
     shades = None if color is None else _shared_field(panels, color, layer=layer, palette=palette)
     diameter = size or float(np.median([point_spacing(panel.points) for panel in panels]))
     low, high = _corners(panels, margin=diameter)
-    if ax is None:
-        legend = shades if isinstance(shades, Classes) else None
-        bar = isinstance(shades, Numbers)
-        axes = panel_axes(len(panels), ncols=ncols, extent=high - low, legend=legend, bar=bar)
-    else:
-        axes = _as_many(ax, len(panels))
+    colorings = [] if shades is None else [Coloring.of(shades, cmap=cmap, vmin=vmin, vmax=vmax)]
+    given = None if ax is None else _as_many(ax, len(panels))
+    with drawn_on(background):
+        axes = given or panel_axes(len(panels), ncols=ncols, extent=high - low, colorings=colorings)
+        _draw(axes, panels, colorings, corners=(low, high), diameter=diameter, unit=unit)
+        explain(axes, colorings, beside=given is not None)
+        return None if finished(axes[0].figure, show, ax=ax) else axes
 
-    scale = limits(shades.values, vmin=vmin, vmax=vmax) if isinstance(shades, Numbers) else (0.0, 1.0)
+
+def _draw(
+    axes: list[Axes],
+    panels: list[Panel],
+    colorings: Sequence[Coloring],
+    *,
+    corners: tuple[NDArray[np.float64], NDArray[np.float64]],
+    diameter: float,
+    unit: str | None,
+) -> None:
+    low, high = corners
     largest = max((float(np.abs(panel.depths).max()) for panel in panels if len(panel.depths)), default=0.0)
     end = 0
     for panel, axis in zip(panels, axes, strict=True):
         start, end = end, end + len(panel.points)
         axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal", xticks=[], yticks=[])
         dot = max(_SMALLEST_DOT, diameter * inches_per_unit(axis, high - low) * 72)
-        _dots(axis, panel.points, shades, slice(start, end), dot=dot, cmap=cmap, scale=scale)
+        _dots(axis, panel.points, colorings, slice(start, end), dot=dot)
         _label(axis, panel, depth=depth_of(panel, largest=largest), unit=unit)
     add_scale_bar(axes[0], width=float(high[0] - low[0]), unit=unit)
-    if isinstance(shades, Numbers):
-        ends = extend(shades.values, *scale)
-        add_color_bar(axes, cmap=cmap, scale=scale, label=shades.name, ends=ends, beside=ax is not None)
-    elif isinstance(shades, Classes):
-        add_legend(axes, shades, beside=ax is not None)
-
-    if is_shown(False if show is None and ax is not None else show):
-        plt.show()
-        return None
-    return axes
 
 
 def _in_depth_order(
@@ -190,27 +193,18 @@ def _as_many(ax: Axes | Sequence[Axes], n: int) -> list[Axes]:
     return axes
 
 
-def _dots(
-    ax: Axes,
-    points: NDArray[np.float64],
-    shades: Numbers | Classes | None,
-    rows: slice,
-    *,
-    dot: float,
-    cmap: str,
-    scale: tuple[float, float],
-) -> None:
+def _dots(ax: Axes, points: NDArray[np.float64], colorings: Sequence[Coloring], rows: slice, *, dot: float) -> None:
     look: dict[str, Any] = {"s": dot**2, "linewidths": 0, "rasterized": True}
-    if shades is None:
+    if not colorings:
         look["color"] = _OUTLINE
-    elif isinstance(shades, Classes):
+    elif isinstance(shades := colorings[0].shades, Classes):
         look["c"] = [shades.color_of(code) for code in shades.codes[rows]]
     else:
         values = shades.values[rows]
         order = np.argsort(np.where(np.isnan(values), -np.inf, values), kind="stable")  # else zeros hide the rare highs
         points = points[order]
-        look |= {"c": values[order], "plotnonfinite": True, "norm": Normalize(*scale)}
-        look["cmap"] = colormaps[cmap].with_extremes(bad=MISSING)
+        look |= {"c": values[order], "plotnonfinite": True, "norm": Normalize(*colorings[0].scale)}
+        look["cmap"] = colorings[0].cmap.with_extremes(bad=MISSING)
     ax.scatter(points[:, 0], points[:, 1], **look)
 
 

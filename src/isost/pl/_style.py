@@ -1,17 +1,71 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-from matplotlib import rcParams
+from matplotlib import pyplot as plt
+from matplotlib import rcParams, rcParamsDefault
+from matplotlib.colors import to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-__all__ = ["add_scale_bar", "extend", "is_shown", "point_spacing", "round_length", "with_unit"]
+__all__ = [
+    "Background",
+    "add_scale_bar",
+    "check_choice",
+    "drawn_on",
+    "extend",
+    "finished",
+    "is_dark",
+    "is_shown",
+    "point_spacing",
+    "round_length",
+    "rounded",
+    "with_unit",
+]
+
+Background: TypeAlias = Literal["light", "dark"]
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Refuse a value that is none of a Literal's."""
+    if value not in get_args(choices):
+        msg = f"{name}={value!r} is unknown; choose one of {get_args(choices)}"
+        raise ValueError(msg)
+
+
+@contextmanager
+def drawn_on(background: Background | None) -> Iterator[None]:
+    """Draw on a light or dark background; None leaves it to matplotlib's style in force."""
+    if background is None:
+        yield
+        return
+    check_choice("background", background, Background)
+    colors = plt.style.library["dark_background"]
+    with plt.rc_context(colors if background == "dark" else {key: rcParamsDefault[key] for key in colors}):
+        yield
+
+
+def finished(figure: Any, show: bool | None, *, ax: object = None) -> bool:
+    """Show a figure now if that is wanted, and say whether it was; one with axes of the caller's is left to them."""
+    if ax is None:
+        figure.draw_without_rendering()  # ticks take the colours in force only when they are drawn
+    is_wanted = is_shown(False if show is None and ax is not None else show)
+    if is_wanted:
+        plt.show()
+    return is_wanted
+
+
+def is_dark() -> bool:
+    """Whether figures are drawn on a dark background now."""
+    return float(np.mean(to_rgb(rcParams["figure.facecolor"]))) < 0.5
 
 
 def with_unit(value: str, unit: str | None, *, brackets: bool = False) -> str:
@@ -34,6 +88,11 @@ def point_spacing(points: NDArray[np.float64]) -> float:
     ranks = np.arange(2, min(5, len(points)) + 1)  # the nearest of all is the point itself
     distances = np.asarray(cKDTree(points).query(points, ranks)[0])
     return float(np.median(distances.mean(axis=1)))
+
+
+def rounded(value: float, *, largest: float) -> float:
+    """Round to the decimals that four digits of `largest` have."""
+    return round(value, 3 - int(np.floor(np.log10(largest or 1.0)))) + 0.0
 
 
 def extend(values: NDArray[np.float64], low: float, high: float) -> str:

@@ -3,14 +3,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from isost import _keys
 
-from ._color import Classes
+from ._color import Classes, codes_of
 from ._grid import pooled
-from ._scene import CLASS_OPACITY, LEVEL_OPACITY, codes_of
+from ._plotly_space import camera, lines_trace, space, template
 from ._style import with_unit
 
 if TYPE_CHECKING:
@@ -18,14 +17,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ._color import Coloring
     from ._scene import Blocks, Scene
 
 __all__ = ["draw"]
 
 _SHADES = 32  # stops of the colour scale
-_VIEW_PIXELS = 450  # about what the longest side takes up on the page
-_CAMERA = {"eye": {"x": 0.85, "y": -1.5, "z": 0.85}, "center": {"x": 0, "y": 0, "z": -0.08}}
-_DIAGONAL = 1.9  # of the volume, in the camera's unit
+_VIEW_PIXELS = 250  # what the longest side takes up on the page, in the size of a marker (its radius, about)
 _FOOT = 0.16  # part of the page's height that the slider takes
 
 
@@ -36,130 +34,137 @@ def draw(scene: Scene, *, told: Mapping[str, NDArray[np.float64]]) -> Any:
     """
     from plotly import graph_objects as go
 
-    blocks = scene.blocks()
-    columns = _columns(scene, blocks, told)
-    shells = _shells(scene, blocks, columns)
-    layers = np.unique(blocks.voxels.index[:, 2])
-    of_layer = [_points(scene, blocks, blocks.voxels.index[:, 2] == layer, columns, visible=False) for layer in layers]
-    figure = go.Figure([*shells, *of_layer])
-    depths = blocks.voxels.origin[2] + (layers + 0.5) * blocks.voxels.size
+    parts = [_Points(scene, blocks, i, told) for i, blocks in enumerate(scene.blocks())]
+    shells = [trace for part in parts for trace in part.shells()]
+    layers = np.unique(np.concatenate([part.layer for part in parts]))
+    of_layer = [(layer, part.of_layer(layer)) for layer in layers for part in parts if (part.layer == layer).any()]
+    always = [lines_trace(scene.frames)] if scene.frames else []
+    figure = go.Figure([*always, *shells, *(trace for _, trace in of_layer)])
+    depths = scene.voxels.origin[2] + (layers + 0.5) * scene.block_size
+    stays = [True] * len(always) + [bool(trace.name) for trace in shells]
+    shown_at = [[*stays, *(own == layer for own, _ in of_layer)] for layer in layers]
     figure.update_layout(
-        template="plotly_white",
-        title={"text": scene.shades.name, "subtitle": {"text": blocks.note}, "x": 0.02},
+        template=template(),
+        title={"text": scene.title, "subtitle": {"text": scene.note}, "x": 0.02},
         margin={"l": 0, "r": 0, "t": 60, "b": 0},
-        scene=_space(scene),
-        coloraxis=_color_axis(scene),
-        sliders=[_slider(depths, scene, edge=blocks.voxels.size, is_key=[bool(trace.name) for trace in shells])],
+        scene=space(scene.voxels, unit=scene.unit) | {"domain": {"y": [_FOOT, 1]}, "camera": camera(scene.voxels)},
+        sliders=[_slider(depths, scene, everything=[True] * len(stays) + [False] * len(of_layer), shown_at=shown_at)],
         legend={"itemsizing": "constant"},
+        **_color_axes(scene.colorings),
     )
     return figure
 
 
-def _shells(scene: Scene, blocks: Blocks, columns: Mapping[str, NDArray[np.float32]]) -> list[Any]:
-    """Make one trace for each fifth of the colour scale, or for each category: opacity holds for a whole trace."""
-    from plotly import graph_objects as go
+class _Points:
+    """The blocks of one part as traces of points."""
 
-    traces = []
-    for level in np.unique(blocks.levels[blocks.on_surface]):
-        rows = blocks.on_surface & (blocks.levels == level)
-        if isinstance(scene.shades, Classes):
-            name = scene.shades.categories[level] if level >= 0 else "unknown"
-            color = scene.shades.color_of(level)
-            # a translucent trace would be pale in the legend: an empty opaque one stands there for it
-            key = {"name": name, "legendgroup": name, "mode": "markers", "marker": {"color": color, "size": 8}}
-            traces.append(go.Scatter3d(x=[None], y=[None], z=[None], **key))
-            traces.append(_points(scene, blocks, rows, columns, opacity=CLASS_OPACITY, legendgroup=name))
+    def __init__(self, scene: Scene, blocks: Blocks, i: int, told: Mapping[str, NDArray[np.float64]]) -> None:
+        self._blocks = blocks
+        self._color_axis = _axis_name(i)
+        self._unit = scene.unit
+        self._size = float(np.clip(_VIEW_PIXELS * scene.block_size / scene.voxels.extent.max(), 1.5, 14))
+        self._told = {key: _merged(key, values, blocks, scene.weights) for key, values in told.items()}
+        self.layer: NDArray[np.int64] = blocks.voxels.index[:, 2]
+
+    def shells(self) -> list[Any]:
+        """Make one trace for each fifth of the colour scale, or each category: opacity holds for a whole trace."""
+        from plotly import graph_objects as go
+
+        blocks, traces = self._blocks, []
+        for level, rows in blocks.shells:
+            if isinstance(blocks.coloring.shades, Classes):
+                name = blocks.coloring.shades.categories[level] if level >= 0 else "unknown"
+                color = blocks.coloring.shades.color_of(level)
+                # a translucent trace would be pale in the legend: an empty opaque one stands there for it
+                key = {"name": name, "legendgroup": name, "mode": "markers", "marker": {"color": color, "size": 8}}
+                traces.append(go.Scatter3d(x=[None], y=[None], z=[None], **key))
+                traces.append(self._trace(rows, opacity=blocks.opacity(level), legendgroup=name))
+            else:
+                traces.append(self._trace(rows, opacity=blocks.opacity(level)))
+        return traces
+
+    def of_layer(self, layer: int) -> Any:
+        """Make the opaque trace of one layer, hidden at first."""
+        return self._trace(self.layer == layer, visible=False)
+
+    def _trace(self, rows: NDArray[np.bool_], *, opacity: float = 1.0, **trace: Any) -> Any:
+        from plotly import graph_objects as go
+
+        x, y, z = self._blocks.voxels.centers[rows].astype(np.float32).T
+        shades, values = self._blocks.coloring.shades, self._blocks.values[rows]
+        marker: dict[str, Any] = {"size": self._size, "line": {"width": 0}, "opacity": opacity}
+        marker["coloraxis"] = self._color_axis
+        if isinstance(shades, Classes):
+            codes = codes_of(values)
+            marker["color"] = codes.astype(np.int16)
+            names = np.array([*shades.categories, "unknown"])
+            # one word for all makes a smaller page than a word for each
+            text = names[codes[0]] if (codes == codes[0]).all() else names[codes]
+            first = "<b>%{text}</b>"
         else:
-            traces.append(_points(scene, blocks, rows, columns, opacity=LEVEL_OPACITY[level]))
-    return traces
+            marker["color"] = values.astype(np.float32)
+            text = None
+            first = f"<b>{shades.name}: %{{marker.color:.3g}}</b>"
+        position = with_unit("%{x:.4g}, %{y:.4g}, %{z:.4g}", self._unit)
+        others = [f"{key}: %{{customdata[{i}]:.3g}}" for i, key in enumerate(self._told)]
+        return go.Scatter3d(
+            x=x,
+            y=y,
+            z=z,
+            mode="markers",
+            marker=marker,
+            text=text,
+            customdata=np.stack([column[rows] for column in self._told.values()], axis=1) if self._told else None,
+            hovertemplate="<br>".join([first, position, *others]) + "<extra></extra>",
+            **{"showlegend": False, **trace},
+        )
 
 
-def _columns(scene: Scene, blocks: Blocks, told: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float32]]:
-    """Further values of each block, (m,) each: densities add up, anything else is averaged over cells."""
-    columns = {}
-    for key, values in told.items():
-        if key == _keys.DENSITY:
-            merged = blocks.voxels.density
-        else:
-            merged = pooled(values[blocks.kept], blocks.group, weights=scene.weights[blocks.kept], how="mean")
-        columns[key] = merged.astype(np.float32)
-    return columns
+def _merged(key: str, values: NDArray[np.float64], blocks: Blocks, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Bring a value of the voxels to the blocks (m,): densities add up, anything else is averaged over cells."""
+    if key == _keys.DENSITY:
+        return blocks.voxels.density.astype(np.float32)
+    merged = pooled(values[blocks.kept], blocks.group, weights=weights[blocks.kept], how="mean")
+    return merged.astype(np.float32)
 
 
-def _points(
-    scene: Scene,
-    blocks: Blocks,
-    rows: NDArray[np.bool_],
-    columns: Mapping[str, NDArray[np.float32]],
-    *,
-    opacity: float = 1.0,
-    **trace: Any,
-) -> Any:
-    from plotly import graph_objects as go
-
-    x, y, z = blocks.voxels.centers[rows].astype(np.float32).T
-    values = blocks.values[rows]
-    edge = blocks.voxels.size / scene.voxels.extent.max()
-    marker: dict[str, Any] = {"size": float(np.clip(_VIEW_PIXELS * edge, 2, 14)), "line": {"width": 0}}
-    marker["opacity"] = opacity
-    position = with_unit("%{x:.4g}, %{y:.4g}, %{z:.4g}", scene.unit)
-    if isinstance(scene.shades, Classes):
-        codes = codes_of(values)
-        marker["color"] = [scene.shades.color_of(code) for code in codes]
-        text = [scene.shades.categories[code] if code >= 0 else "unknown" for code in codes]
-        first = "<b>%{text}</b>"
-    else:
-        marker |= {"color": values.astype(np.float32), "coloraxis": "coloraxis"}
-        text = None
-        first = f"<b>{scene.shades.name}: %{{marker.color:.3g}}</b>"
-    others = [f"{key}: %{{customdata[{i}]:.3g}}" for i, key in enumerate(columns)]
-    return go.Scatter3d(
-        x=x,
-        y=y,
-        z=z,
-        mode="markers",
-        marker=marker,
-        text=text,
-        customdata=np.stack([column[rows] for column in columns.values()], axis=1) if columns else None,
-        hovertemplate="<br>".join([first, position, *others]) + "<extra></extra>",
-        **{"showlegend": False, **trace},
-    )
+def _axis_name(i: int) -> str:
+    return "coloraxis" if i == 0 else f"coloraxis{i + 1}"
 
 
-def _space(scene: Scene) -> dict[str, Any]:
-    """Describe the axes: all at one scale, fixed to the whole volume so that no layer makes them jump."""
-    low = scene.voxels.origin
-    extent = scene.voxels.extent
-    high = low + extent
-    axes = {
-        f"{name}axis": {
-            "title": {"text": with_unit(name, scene.unit, brackets=True)},
-            "range": [float(low[i]), float(high[i])],
-            "nticks": max(2, round(6 * extent[i] / extent.max())),
-            "showbackground": False,
-            "showspikes": False,
-        }
-        for i, name in enumerate("xyz")
-    }
-    # of equal scale, as by "data", which would stretch a single layer to a cube
-    ratio = dict(zip("xyz", (extent * _DIAGONAL / np.linalg.norm(extent)).tolist(), strict=True))
-    return {"aspectmode": "manual", "aspectratio": ratio, "domain": {"y": [_FOOT, 1]}, "camera": _CAMERA, **axes}
+def _color_axes(colorings: Sequence[Coloring]) -> dict[str, Any]:
+    """Describe the colours of categories, or the colour scale of each quantity, their bars above one another."""
+    n = len(colorings)
+    axes = {}
+    for i, coloring in enumerate(colorings):
+        if isinstance(coloring.shades, Classes):
+            axes[_axis_name(i)] = _class_axis(coloring.shades)
+            continue
+        stops = np.linspace(0, 1, _SHADES)
+        scale = [[float(stop), to_hex(color)] for stop, color in zip(stops, coloring.cmap(stops), strict=True)]
+        bar = {"title": {"text": coloring.shades.name}, "thickness": 14, "outlinewidth": 0, "yanchor": "top"}
+        bar |= {"len": min(0.5, 0.8 / n), "y": 0.95 - 0.8 * i / n}
+        low, high = coloring.scale
+        axes[_axis_name(i)] = {"colorscale": scale, "cmin": low, "cmax": high, "colorbar": bar}
+    return axes
 
 
-def _color_axis(scene: Scene) -> dict[str, Any]:
-    stops = np.linspace(0, 1, _SHADES)
-    scale = [[float(stop), to_hex(color)] for stop, color in zip(stops, colormaps[scene.cmap](stops), strict=True)]
-    bar = {"title": {"text": scene.shades.name}, "thickness": 14, "len": 0.5, "outlinewidth": 0}
-    return {"colorscale": scale, "cmin": scene.scale[0], "cmax": scene.scale[1], "colorbar": bar}
+def _class_axis(classes: Classes) -> dict[str, Any]:
+    """Describe a scale in steps, one for each code from -1: numbers take less of the page than names of colours."""
+    n = len(classes.categories) + 1
+    steps = [[(i + end) / n, classes.color_of(i - 1)] for i in range(n) for end in (0, 1)]
+    return {"colorscale": steps, "cmin": -1.5, "cmax": n - 1.5, "showscale": False}
 
 
-def _slider(depths: NDArray[np.float64], scene: Scene, *, edge: float, is_key: list[bool]) -> dict[str, Any]:
-    """Describe the slider: its first step shows the shells, each of the others a layer; keys always stay."""
-    steps = [_step("all", [True] * len(is_key) + [False] * len(depths))]
-    for i, depth in enumerate(depths):
-        is_measured = bool(np.any(np.abs(scene.measured_depths - depth) <= edge / 2))
+def _slider(
+    depths: NDArray[np.float64], scene: Scene, *, everything: list[bool], shown_at: list[list[bool]]
+) -> dict[str, Any]:
+    """Describe the slider: its first step shows the shells, each of the others a layer."""
+    steps = [_step("all", everything)]
+    for depth, visible in zip(depths, shown_at, strict=True):
+        is_measured = bool(np.any(np.abs(scene.measured_depths - depth) <= scene.block_size / 2))
         label = with_unit(f"{depth:.5g}", scene.unit) + (" (measured)" if is_measured else "")
-        steps.append(_step(label, [*is_key, *(j == i for j in range(len(depths)))]))
+        steps.append(_step(label, visible))
     return {
         "active": 0,
         "steps": steps,
@@ -170,5 +175,5 @@ def _slider(depths: NDArray[np.float64], scene: Scene, *, edge: float, is_key: l
     }
 
 
-def _step(label: str, visible: Sequence[bool | str]) -> dict[str, Any]:
+def _step(label: str, visible: Sequence[bool]) -> dict[str, Any]:
     return {"label": label, "method": "restyle", "args": [{"visible": visible}]}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from isost._normalization import SPACE
-from isost.volume import cell_spacing
+from isost.volume import cell_spacing, plane_axes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,13 +70,7 @@ class PlaneCut:
 
     def flatten(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coordinates (n, 2) along the two axes of the plane nearest to x and y, or to x and z, or to y and z."""
-        helper = np.eye(3)[0] if abs(self.normal[0]) < 0.9 else np.eye(3)[1]
-        first = helper - (helper @ self.normal) * self.normal
-        first /= np.linalg.norm(first)
-        second = np.cross(self.normal, first)
-        # both grow with the axis of space they are nearest to: no picture lies upside down
-        second *= np.sign(second[np.abs(second).argmax()])
-        flat: NDArray[np.float64] = (place - self.origin) @ np.column_stack([first, second])
+        flat: NDArray[np.float64] = (place - self.origin) @ plane_axes(self.normal)
         return flat
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isost.metrics import RANDOM_BASELINES
+from isost.metrics import LOWER_IS_BETTER, ONE_IS_BEST, RANDOM_BASELINES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,6 @@ TRUSTED_R = 0.5  # r_voxel from which a gene is called trustworthy: a quarter of
 _TRUSTED_SHARE = 0.9
 _UNANIMOUS = 5  # sections that must all say the same to overrule their spread: chance does that once in 16 times
 _SPREADS = 2  # of the noise that a difference must exceed, as in a 95 % interval
-_LOWER_IS_BETTER = ("energy", "d_moran")
-_ONE_IS_BEST = ("var_ratio", "n_ratio")
 
 
 def compare(metric: str, scores: Mapping[str, NDArray[np.float64]]) -> str:
@@ -93,9 +91,9 @@ def trust(morans_i: NDArray[np.float64], r_voxel: NDArray[np.float64]) -> str:
 
 def _loss(metric: str, score: NDArray[np.float64]) -> NDArray[np.float64]:
     """How bad a score is; less is better."""
-    if metric in _ONE_IS_BEST:
+    if metric in ONE_IS_BEST:
         return np.abs(score - 1)
-    return score if metric in _LOWER_IS_BETTER else -score
+    return score if metric in LOWER_IS_BETTER else -score
 
 
 def _section_noise(gains: NDArray[np.float64]) -> float:

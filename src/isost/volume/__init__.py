@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._accumulate import Accumulator, Voxels
 from ._decode import decode, decoded_bytes
 from ._grid import Grid, cell_spacing, default_voxel_size
+from ._plane import plane_axes
 from ._spread import spread_in_layer
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "decode",
     "decoded_bytes",
     "default_voxel_size",
+    "plane_axes",
     "spread_in_layer",
 ]

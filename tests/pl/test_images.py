@@ -1,0 +1,79 @@
+"""Every plot against a small picture of it, on a light and a dark background.
+
+After a wanted change `make baselines` draws the pictures anew. Letters are hidden, for they differ between versions of
+fonts; what is written is tested beside each function.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.testing.compare import compare_images
+from matplotlib.text import Text
+from PIL import Image
+
+import isost
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+    from .conftest import Organ
+
+BASELINES = Path(__file__).parent / "baselines"
+DPI, FINER = 40, 4
+TOLERANCE = 4.0  # root mean square over pixels of 0 to 255
+
+GENE, OTHER = "Lining-1", "Nucleus-1"
+DRAWINGS: dict[str, Callable[..., Any]] = {
+    "slices": lambda x, kws: isost.pl.slices(x.sections, color=GENE, ncols=3, **kws)[0],
+    "slices_types": lambda x, kws: isost.pl.slices(x.sections, color="cell_type", ncols=3, **kws)[0],
+    "volume": lambda x, kws: isost.pl.volume(x.volume, color=GENE, **kws),
+    "volume_flat": lambda x, kws: isost.pl.volume(x.flat_volume, color="cell_type", frames="measured", **kws),
+    "volume_genes": lambda x, kws: isost.pl.volume(x.volume, color=[GENE, OTHER], threshold=1, frames="box", **kws),
+    "cut": lambda x, kws: isost.pl.cut(x.volume, color=GENE, plane=([0, 0, 100], [0, 1, 1]), **kws),
+    "surface": lambda x, kws: isost.pl.surface(x.volume, color="cell_type", groups="Lining", **kws),
+    "gene_grid": lambda x, kws: isost.pl.gene_grid(x.volume, [GENE, OTHER], **kws),
+    "uncertainty": lambda x, kws: isost.pl.uncertainty(x.volume, **kws),
+    "training": lambda x, _: isost.pl.training(x.model, show=False),
+    "evaluation": lambda x, _: isost.pl.evaluation(x.scores, show=False),
+}
+
+
+@pytest.mark.parametrize("background", ["light", "dark"])
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_plot_looks_as_it_did(name: str, background: str, organ: Organ, tmp_path: Path) -> None:
+    with plt.style.context("dark_background" if background == "dark" else "default"):
+        drawn = DRAWINGS[name](organ, {"unit": "µm", "background": background, "show": False})
+        figure: Figure = getattr(drawn, "figure", drawn)
+        expected, actual = BASELINES / f"{name}_{background}.png", tmp_path / "actual.png"
+        save_small(figure, actual)
+    if os.environ.get("ISOST_NEW_BASELINES"):
+        copyfile(actual, expected)
+    pair = [halved(path, tmp_path / name) for path, name in ((expected, "expected.png"), (actual, "drawn.png"))]
+    assert compare_images(*pair, tol=TOLERANCE) is None
+
+
+def halved(path: Path, to: Path) -> str:
+    """Save a picture at half its size: lines a pixel aside, as other versions of matplotlib draw them, still match."""
+    Image.open(path).reduce(2).save(to)
+    return str(to)
+
+
+def save_small(figure: Figure, path: Path) -> None:
+    """Save without letters, drawn large and averaged over squares of pixels: a shift by one of them hardly shows."""
+    figure.set_size_inches(np.ceil(figure.get_size_inches() * DPI) / DPI)
+    figure.draw_without_rendering()
+    for text in figure.findobj(Text):
+        text.set_visible(False)
+    large = io.BytesIO()
+    figure.savefig(large, dpi=DPI * FINER)
+    Image.open(large).reduce(FINER).save(path)

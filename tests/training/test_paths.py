@@ -117,7 +117,7 @@ def test_mirrored_depths_swap_forward_and_backward() -> None:
         positions[::-1],
         expression[::-1],
         DEPTHS[-1] - DEPTHS[::-1],
-        fields=planes[::-1],
+        field=planes[::-1].__getitem__,
         displacements=Displacements(up=moved.down[::-1], down=moved.up[::-1]),
         expression_shift=0.5,
     )

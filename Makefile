@@ -10,16 +10,19 @@ INPUTS := pyproject.toml constraints.txt Makefile
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test baselines lint bench clean
+.PHONY: help demo test test-long baselines lint bench clean
 
 help:  ## say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/'
 
 demo: $(INSTALLED)  ## sections of a synthetic organ into a volume: demo/volume.h5ad, .png and .html
 	$(BIN)/isost demo --out demo
 
 test: $(INSTALLED_TEST)  ## run the tests, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-long: $(INSTALLED_TEST)  ## random sections through the public functions, 25 times as many as in the tests
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_any_sections.py
 
 baselines: $(INSTALLED_TEST)  ## draw the pictures anew that the tests compare with; look at them before you commit
 	ISOST_NEW_BASELINES=1 $(BIN)/python -m pytest -q tests/pl/test_images.py

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 torch.set_num_threads(1)
+
+# Random input: the same cases every time, or by HYPOTHESIS_PROFILE=long many more, others every time.
+hypothesis.settings.register_profile("quick", max_examples=100, deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("long", max_examples=2500, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

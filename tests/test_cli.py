@@ -208,3 +208,18 @@ def test_verbose_logs(calls: dict[str, Any], files: list[str], tmp_path: Path) -
     assert result.exit_code == 0
     assert calls
     assert isost.settings.verbosity == "INFO"
+
+
+def test_check_says_what_it_finds_and_fails_on_errors_alone(files: list[str], tmp_path: Path) -> None:
+    assert run("check", *files).output == "nothing found\n"
+    odd = run("check", *files, "--z", "0", "--z", "60000", "--z", "120000")
+    assert odd.exit_code == 0
+    assert "warning (units): the median gap in z is 60000" in odd.output
+    assert odd.output.endswith("1 warning\n")
+    lost = run("check", *files, "--spatial-key", "nowhere")
+    assert lost.exit_code == 1
+    assert "error (input): section 's0' has no obsm['nowhere']; pass spatial_key=" in lost.output
+    assert lost.output.endswith("3 errors\n")
+    missing = run("check", str(tmp_path / "missing.h5ad"))
+    assert missing.exit_code == 1
+    assert "there is no" in missing.output

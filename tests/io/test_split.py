@@ -32,3 +32,5 @@ def test_errors():
         split_sections(labelled(["a"]), section_key="slice")
     with pytest.raises(ValueError, match=r"obs\['section'\] is missing for 1 points"):
         split_sections(labelled(["a", None, "b"]))
+    with pytest.raises(ValueError, match=r"names that are the same as text, in \[1, '1'\]; rename them"):
+        split_sections(labelled([1, "1"]))

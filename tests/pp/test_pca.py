@@ -94,3 +94,8 @@ def test_sparse_is_never_dense():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.5 * X.shape[0] * X.shape[1] * 4
+
+
+def test_no_points_have_no_scores():
+    pca = GenePCA.fit(np.eye(4), n_comps=2)
+    assert pca.scores(np.empty((0, 4))).shape == (0, 2)

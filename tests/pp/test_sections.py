@@ -61,9 +61,14 @@ def test_too_few(sections, make_section):
 def test_gene_twice(sections):
     sections[2].var_names = ["gene0", *sections[2].var_names[:-1]]
     with pytest.raises(
-        ValueError, match=r"section 'section_2' has genes of one name, e\.g\. 'gene0'; call var_names_make"
+        ValueError, match="section 'section_2' has 1 gene names more than once, such as 'gene0'; call var"
     ):
         as_sections(sections)
+
+
+def test_names_that_are_the_same_as_text(sections):
+    with pytest.raises(ValueError, match="two sections have the same name once it is text"):
+        as_sections({1: sections[0], "1": sections[1]})
 
 
 def test_shared_genes(sections):
@@ -72,9 +77,9 @@ def test_shared_genes(sections):
     assert list(shared_genes(named, genes=["gene3", "gene5"])) == ["gene3", "gene5"]
     with pytest.raises(KeyError, match=r"section 'a' lacks 1 of genes=: \['gene4'\]"):
         shared_genes(named, genes=["gene3", "gene4"])
-    with pytest.raises(ValueError, match="empty or names a gene twice"):
+    with pytest.raises(ValueError, match="genes= names 'gene3' twice"):
         shared_genes(named, genes=["gene3", "gene3"])
-    with pytest.raises(ValueError, match="empty or names a gene twice"):
+    with pytest.raises(ValueError, match="genes= is an empty list"):
         shared_genes(named, genes=[])
     named["c"] = sections[2][:, ["gene0"]]
     with pytest.raises(ValueError, match="share no genes"):

@@ -189,7 +189,7 @@ def test_dask_sections(sections):
 def test_shared_genes_in_the_order_of_the_lowest_section(sections):
     lowest = sections[1]
     sections[1] = lowest[:, ["gene6", "gene2", "gene0"]].copy()
-    assert list(slice_stack(sections).var_names) == ["gene6", "gene2", "gene0"]
+    assert list(slice_stack(sections, check=False).var_names) == ["gene6", "gene2", "gene0"]
     assert list(slice_stack(sections, genes=["gene0", "gene6"]).var_names) == ["gene0", "gene6"]
 
 
@@ -335,6 +335,8 @@ def test_measured_sections(data_dir, name, n_sections, n_comps):
     adata = ad.read_h5ad(data_dir / f"{name}.h5ad")
     if adata.n_vars > 1000:
         adata = adata[:, :3000].copy()  # still more than the covariance is taken for
+    if name.startswith("merfish"):
+        adata.X = np.log1p(adata.X)
     stack = slice_stack(adata)
     view = Stack.from_anndata(stack)
     assert len(view.names) == n_sections

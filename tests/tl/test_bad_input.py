@@ -99,7 +99,7 @@ def test_genes_and_voxels_that_cannot_be(sections: list[AnnData]) -> None:
 def test_cells_on_top_of_each_other_leave_no_spacing(sections: list[AnnData]) -> None:
     for section in sections:
         section.obsm["spatial"][1::2] = section.obsm["spatial"][::2]
-    refused(sections, ValueError, "pass voxel_size")
+    refused(sections, ValueError, "pass voxel_size", stack_kws={"check": False})
 
 
 def test_something_else(sections: list[AnnData]) -> None:

@@ -279,7 +279,7 @@ def test_a_section_too_scattered_to_bin_says_so(organ: list[ad.AnnData], seen: l
     scattered = [section[:12].copy() for section in organ[:4]]
     corners = np.repeat([[0.0, 0.0], [0.0, 100.0], [100.0, 0.0], [100.0, 100.0]], 3, axis=0)  # three cells a bin
     scattered[1].obsm["spatial"] = corners + np.random.default_rng(0).random((12, 2))
-    scores = isost.tl.evaluate(scattered, progress=False)
+    scores = isost.tl.evaluate(scattered, progress=False, stack_kws={"check": False})
     assert scores.loc[("section1", "all", "r_voxel"), METHODS].isna().all()
     assert scores.loc[("section1", "all", "r_voxel"), "verdict"].startswith("not defined")
     other = scores.loc[("section2", "all", "r_voxel"), METHODS]

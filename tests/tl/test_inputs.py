@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import anndata
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,8 @@ from isost.tl import _inputs
 from isost.tl._inputs import Sections, as_device, as_stack, check_fits
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
 
     from isost.model import IsoST
@@ -91,3 +94,11 @@ def test_what_is_no_stack_is_refused(organ_sections: list[AnnData]) -> None:
         given: Any = wrong
         with pytest.raises(TypeError, match=r"a stack is one AnnData, not \w+; call isost\.pp\.slice_stack"):
             Sections(given)
+
+
+def test_a_stack_in_a_file_is_refused(stack: AnnData, tmp_path: Path) -> None:
+    stack.write_h5ad(tmp_path / "stack.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "stack.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"backed by a file; call stack\.to_memory\(\)"):
+        isost.tl.fit(backed)
+    Sections(backed.to_memory())

@@ -8,7 +8,7 @@ import pytest
 
 from isost.tl import _labels
 from isost.tl._inputs import Sections
-from isost.tl._labels import categorical_columns, label_columns, probable_labels
+from isost.tl._labels import categorical_columns, check_labels, label_columns, probable_labels
 from isost.tl._surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -136,3 +136,14 @@ def test_small_sections_share_over_what_they_have(labelled: AnnData) -> None:
     donor, place = places_of(few, 20)
     found = labels_at(few, donor, place)
     np.testing.assert_allclose(found["animal_probability"], 1.0)
+
+
+def test_labels_that_would_be_lost_are_told(labelled: AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    check_labels(labelled)
+    assert not caplog.records
+    labelled.obs["density"] = labelled.obs["animal"]
+    check_labels(labelled)
+    assert "labels obs['density'] are not carried over" in caplog.text
+    labelled.obs["animal_probability"] = labelled.obs["animal"]
+    with pytest.raises(ValueError, match=r"'animal' and 'animal_probability'.* rename one of them in the stack"):
+        check_labels(labelled)

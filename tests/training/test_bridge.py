@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -101,6 +102,32 @@ def test_loss_is_the_distance_to_the_velocity_of_the_paths() -> None:
             found.append(error[:, columns].mean().item() / scale)
     assert numbers["shape"] == pytest.approx(np.mean(shape))
     assert numbers["expression"] == pytest.approx(np.mean(expression))
+
+
+def test_gradient_equals_finite_differences() -> None:
+    double = [
+        replace(part, **{f.name: getattr(part, f.name).double() for f in fields(part) if f.name != "sizes"})
+        for part in _paths(n=8)
+    ]
+    objective, drifts = BridgeObjective(*double), [_drift(seed).double() for seed in (2, 3)]
+    names, weights = zip(*drifts[0].named_parameters(), strict=True)
+
+    class Fixed(torch.nn.Module):
+        """The forward drift with the weights given."""
+
+        planar = True
+
+        def __init__(self, values: tuple[Tensor, ...]) -> None:
+            super().__init__()
+            self.values = dict(zip(names, values, strict=True))
+
+        def forward(self, state: Tensor, **kws: Any) -> Tensor:
+            return torch.func.functional_call(drifts[0], self.values, (state,), kws)
+
+    def loss(*values: Tensor) -> Tensor:
+        return _loss(objective, Fixed(values), drifts[1])[0]
+
+    assert torch.autograd.gradcheck(loss, weights, fast_mode=True)
 
 
 def test_same_seed_same_loss() -> None:

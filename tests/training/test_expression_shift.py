@@ -44,6 +44,12 @@ def test_two_sections_give_no_evidence() -> None:
     assert _chosen(_sections(2, change=5.0, noise=0.0)) == 0.5
 
 
+def test_a_section_of_equal_cells_can_be_left_out() -> None:
+    positions, expression, depths = _sections(3, change=5.0, noise=0.0)
+    expression[1][:] = 0.5
+    assert 0 <= _chosen((positions, expression, depths)) <= 1
+
+
 def test_same_seed_same_choice() -> None:
     sections = _sections(3, change=0.3, noise=0.3)
     assert _chosen(sections) == _chosen(sections)

@@ -26,6 +26,16 @@ def test_loss_equals_a_plain_loop(dtype: torch.dtype) -> None:
     torch.testing.assert_close(expression_loss(carried, measured), _reference(carried, measured))
 
 
+def test_gradient_equals_finite_differences() -> None:
+    carried, measured = (_states(n, seed=n, dtype=torch.float64) for n in (8, 9))
+    expression = carried[:, 3:].clone().requires_grad_()
+
+    def loss(values: Tensor) -> Tensor:
+        return expression_loss(torch.cat([carried[:, :3], values], dim=1), measured)
+
+    assert torch.autograd.gradcheck(loss, (expression,))
+
+
 def test_gradient_reaches_expression_only() -> None:
     carried, measured = _states(40, seed=0).requires_grad_(), _states(50, seed=1)
     (gradient,) = torch.autograd.grad(expression_loss(carried, measured), carried)

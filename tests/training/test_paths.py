@@ -110,6 +110,26 @@ def test_both_directions_leave_a_section_with_one_velocity() -> None:
     np.testing.assert_allclose(up, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_mirrored_depths_swap_forward_and_backward() -> None:
+    positions, expression, planes = _sections()
+    moved = _displacements()
+    mirrored = section_paths(
+        positions[::-1],
+        expression[::-1],
+        DEPTHS[-1] - DEPTHS[::-1],
+        field=planes[::-1].__getitem__,
+        displacements=Displacements(up=moved.down[::-1], down=moved.up[::-1]),
+        expression_shift=0.5,
+    )
+    for paths, other in zip(_paths(0.5), reversed([_double(part) for part in mirrored]), strict=True):
+        (state, drift), (state_there, drift_there) = (part.at(_same(part, 0.3)) for part in (paths, other))
+        back = [torch.cat(part.split(other.sizes)[::-1]) for part in (state_there, drift_there)]
+        back[0][:, 2] = DEPTHS[-1] - back[0][:, 2]
+        back[1][:, [0, 1, *range(3, drift.shape[1])]] *= -1  # a derivative by depth, which itself is mirrored
+        torch.testing.assert_close(back[0], state, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(back[1], drift, rtol=1e-5, atol=1e-5)
+
+
 def test_end_sections_leave_with_the_velocity_of_their_only_gap() -> None:
     forward, backward = _paths(0.0)
     moved = _displacements()

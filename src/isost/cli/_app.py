@@ -50,6 +50,8 @@ def isost_command(
     \b
     See what it does, on a synthetic organ (a minute or so):
         isost demo
+    What is wrong with your sections, if anything:
+        isost check s1.h5ad s2.h5ad s3.h5ad --z 0 --z 50 --z 100
     A volume from one file for each section:
         isost reconstruct s1.h5ad s2.h5ad s3.h5ad --z 0 --z 50 --z 100 -o volume.h5ad
     How far to trust it, by leaving out sections:

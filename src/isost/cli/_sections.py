@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from pandas import DataFrame
 
-__all__ = ["demo", "evaluate", "reconstruct"]
+__all__ = ["check", "demo", "evaluate", "reconstruct"]
 
 SectionFiles = Annotated[
     list[Path],
@@ -45,6 +45,48 @@ def demo(
     with errors_in_a_line(debug=debug):
         talk(verbose)
         _demo(out, seed=seed, device=device)
+
+
+@app.command()
+def check(
+    sections: SectionFiles,
+    z: Depths = None,
+    z_key: DepthKey = "z",
+    spatial_key: SpatialKey = "spatial",
+    section_key: SectionKey = "section",
+    layer: Layer = None,
+    log1p: Log1p = False,
+    seed: Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Look for what is wrong with your sections, or probably is, before a volume is made of them.
+
+    Prints what was found and what to do about it; exits with 1 if the sections cannot be used as they are.
+
+    \b
+    One file for each section, or one with all of them:
+        isost check s1.h5ad s2.h5ad s3.h5ad --z 0 --z 50 --z 100
+        isost check brain.h5ad --section-key slice --z-key depth
+    """  # noqa: D301
+    with errors_in_a_line(debug=debug):
+        report = isost.pp.check(
+            _read(sections, section_key=section_key, layer=layer, log1p=log1p),
+            spatial_key=spatial_key,
+            z_key=z_key,
+            z=z or None,
+            section_key=section_key,
+            layer=layer,
+            seed=seed,
+        )
+    for row in report.itertuples():
+        typer.echo(f"{row.severity} ({row.check}): {row.message}{'; ' * bool(row.advice)}{row.advice}")
+    typer.echo(_counted(report) if len(report) else "nothing found")
+    if (report["severity"] == "error").any():
+        raise typer.Exit(1)
+
+
+def _counted(report: DataFrame) -> str:
+    return ", ".join(f"{n} {severity}{'s' * (n > 1)}" for severity, n in report["severity"].value_counts().items())
 
 
 @app.command()

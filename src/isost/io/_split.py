@@ -32,7 +32,7 @@ def split_sections(adata: AnnData, *, section_key: str = SECTION) -> dict[str, A
     KeyError
         If there is no such column.
     ValueError
-        If some points have no section.
+        If some points have no section, or two sections have the same name as text, such as 1 and ``"1"``.
     """
     if section_key not in adata.obs:
         msg = (
@@ -43,6 +43,9 @@ def split_sections(adata: AnnData, *, section_key: str = SECTION) -> dict[str, A
     labels = pd.Categorical(adata.obs[section_key], categories=_in_order(adata.obs[section_key]))
     if (labels.codes < 0).any():
         msg = f"obs[{section_key!r}] is missing for {(labels.codes < 0).sum()} points; drop them or name their section"
+        raise ValueError(msg)
+    if len({str(name) for name in labels.categories}) < len(labels.categories):
+        msg = f"obs[{section_key!r}] has names that are the same as text, in {list(labels.categories)}; rename them"
         raise ValueError(msg)
     return {str(name): adata[labels.codes == code] for code, name in enumerate(labels.categories)}
 

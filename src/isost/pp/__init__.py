@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._check import check, tell
 from ._matrix import gene_range, is_lazy, read_expression, read_rows, row_blocks
 from ._pca import GenePCA
 from ._registration import check_registration
@@ -13,6 +14,7 @@ __all__ = [
     "GenePCA",
     "Stack",
     "as_sections",
+    "check",
     "check_registration",
     "gene_range",
     "is_lazy",
@@ -23,4 +25,5 @@ __all__ = [
     "section_depths",
     "shared_genes",
     "slice_stack",
+    "tell",
 ]

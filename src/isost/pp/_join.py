@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from isost._logging import logger
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -79,12 +81,13 @@ def join_var(sections: Sequence[AnnData], genes: pd.Index) -> pd.DataFrame:
 def join_obsm(sections: Sequence[AnnData]) -> dict[str, Any]:
     """Arrays that every section has under one key and with equal width."""
     joined = {}
-    for key in sections[0].obsm:
-        if not all(key in section.obsm for section in sections):
-            continue
-        parts = [section.obsm[key] for section in sections]
-        if all(isinstance(part, np.ndarray) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
-            joined[key] = np.concatenate(parts)
+    for key in dict.fromkeys(key for section in sections for key in section.obsm):
+        parts = [section.obsm.get(key) for section in sections]
+        arrays = [part for part in parts if isinstance(part, np.ndarray)]
+        if len(arrays) == len(parts) and len({part.shape[1:] for part in arrays}) == 1:
+            joined[key] = np.concatenate(arrays)
+        else:
+            logger.info("obsm[%r] is left out: it is not an array of one width in every section", key)
     return joined
 
 

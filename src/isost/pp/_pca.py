@@ -13,7 +13,7 @@ from ._matrix import is_lazy, is_sparse, row_blocks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GenePCA"]
+__all__ = ["GenePCA", "mean_and_scale"]
 
 MANY_GENES = 2000  # above this the genes × genes covariance costs more than a few leading singular vectors
 MOST_GENES = 12_000  # of lazy expression, which would have to be read anew for each of many steps: 1.2 GB of covariance
@@ -71,7 +71,7 @@ class GenePCA:
         possible = min(n_comps, n_genes, n - 1)
         if possible < n_comps:
             logger.info("%d components instead of %d: %d points, %d genes", possible, n_comps, n, n_genes)
-        mean, scale = _mean_and_scale(X)
+        mean, scale = mean_and_scale(X)
         if n_genes > MANY_GENES and possible < n_genes and not is_lazy(X):
             loadings = _iterated(X, mean, scale, n_comps=possible, seed=seed)
         else:
@@ -83,12 +83,12 @@ class GenePCA:
     def scores(self, X: Any) -> NDArray[np.float64]:
         """Components (n, G) of expression `X` (n, genes), as that of `fit`."""
         weights = self.loadings.astype(np.float64) / self.scale[:, None]
-        found = [np.asarray(block @ weights) for block in row_blocks(X)]
+        found = [np.empty((0, weights.shape[1])), *(np.asarray(block @ weights) for block in row_blocks(X))]
         return np.concatenate(found) - self.mean @ weights
 
 
-def _mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of every gene, in float64; a scale of 1 where a gene does not vary."""
+def mean_and_scale(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of every gene, in float64; 1 where it does not vary, ValueError where none does."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler(with_mean=False)

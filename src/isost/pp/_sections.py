@@ -15,7 +15,15 @@ from isost.io import split_sections
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["as_sections", "positions", "section_depths", "shared_genes"]
+__all__ = [
+    "as_sections",
+    "check_section",
+    "check_sections",
+    "named_sections",
+    "positions",
+    "section_depths",
+    "shared_genes",
+]
 
 MIN_POINTS = 6  # a point and the 5 neighbours that the drift networks look at
 
@@ -44,25 +52,40 @@ def as_sections(
     ValueError
         If there are fewer than two sections, or one has fewer than 6 points or two genes of one name.
     """
-    if isinstance(adatas, AnnData):
-        sections = split_sections(adatas, section_key=section_key)
-    elif isinstance(adatas, Mapping):
-        sections = {str(name): section for name, section in adatas.items()}
-    elif isinstance(adatas, Iterable) and not isinstance(adatas, str):
-        listed = list(adatas)
-        sections = dict(zip(_names(listed, section_key), listed, strict=True))
-    else:
-        msg = f"sections must be a list or dict of AnnData, or one AnnData, not {type(adatas).__name__}"
-        raise TypeError(msg)
+    sections = named_sections(adatas, section_key=section_key)
     for name, section in sections.items():
-        _check_section(name, section)
+        check_section(name, section)
+    check_sections(sections, section_key=section_key)
+    return sections
+
+
+def named_sections(
+    adatas: Sequence[AnnData] | Mapping[str, AnnData] | AnnData, *, section_key: str = SECTION
+) -> dict[str, AnnData]:
+    """Do what `as_sections` does, without a look at the sections themselves."""
+    if isinstance(adatas, AnnData):
+        return split_sections(adatas, section_key=section_key)
+    if isinstance(adatas, Mapping):
+        sections = {str(name): section for name, section in adatas.items()}
+        if len(sections) < len(adatas):
+            msg = f"two sections have the same name once it is text, in {list(adatas)}; name them differently"
+            raise ValueError(msg)
+        return sections
+    if isinstance(adatas, Iterable) and not isinstance(adatas, str):
+        listed = list(adatas)
+        return dict(zip(_names(listed, section_key), listed, strict=True))
+    msg = f"sections must be a list or dict of AnnData, or one AnnData, not {type(adatas).__name__}"
+    raise TypeError(msg)
+
+
+def check_sections(sections: Mapping[str, AnnData], *, section_key: str = SECTION) -> None:
+    """Raise ValueError unless there are two sections at least."""
     if len(sections) < 2:
         msg = (
             f"at least two sections are needed to fill what lies between, but got {len(sections)}; to split one "
             f"AnnData by obs[{section_key!r}], pass the AnnData itself, not in a list"
         )
         raise ValueError(msg)
-    return sections
 
 
 def _names(sections: list[Any], section_key: str) -> list[str]:
@@ -80,7 +103,8 @@ def _own_name(section: Any, section_key: str) -> str | None:
     return str(values[0]) if len(values) == 1 and pd.notna(values[0]) else None
 
 
-def _check_section(name: str, section: Any) -> None:
+def check_section(name: str, section: Any) -> None:
+    """Raise TypeError or ValueError unless the section is an AnnData of enough points, with genes of distinct names."""
     if not isinstance(section, AnnData):
         msg = f"section {name!r} is not an AnnData but {type(section).__name__}"
         raise TypeError(msg)
@@ -92,7 +116,10 @@ def _check_section(name: str, section: Any) -> None:
         raise ValueError(msg)
     if not section.var_names.is_unique:
         twice = section.var_names[section.var_names.duplicated()].unique()
-        msg = f"section {name!r} has genes of one name, e.g. {twice[0]!r}; call var_names_make_unique() on it"
+        msg = (
+            f"section {name!r} has {len(twice)} gene names more than once, such as {twice[0]!r}; "
+            f"call var_names_make_unique() on it"
+        )
         raise ValueError(msg)
 
 
@@ -119,8 +146,11 @@ def shared_genes(sections: Mapping[str, AnnData], *, genes: Sequence[str] | None
     """
     if genes is not None:
         wanted = pd.Index(genes)
-        if len(wanted) == 0 or not wanted.is_unique:
-            msg = "genes= is empty or names a gene twice"
+        if not len(wanted):
+            msg = "genes= is an empty list; name at least one gene, or leave it out to use all that are shared"
+            raise ValueError(msg)
+        if not wanted.is_unique:
+            msg = f"genes= names {wanted[wanted.duplicated()][0]!r} twice; name it once"
             raise ValueError(msg)
         for name, section in sections.items():
             missing = wanted.difference(section.var_names, sort=False)

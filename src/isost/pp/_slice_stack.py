@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,11 +7,13 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
-from isost._logging import logger, step
+from isost._logging import step
 from isost._normalization import EXPRESSION, SPACE, Normalization
 
+from ._check import tell
+from ._checks import Look, findings
 from ._join import join_colors, join_obs, join_obsm, join_var
-from ._matrix import gene_range, is_integer_valued, join_expression, lazy_expression, read_expression, row_blocks
+from ._matrix import gene_range, join_expression, lazy_expression, read_expression, row_blocks
 from ._pca import GenePCA
 from ._sections import as_sections, positions, section_depths, shared_genes
 
@@ -38,6 +39,7 @@ def slice_stack(
     n_comps: int = 50,
     lazy: bool = False,
     seed: int = 0,
+    check: bool = True,
 ) -> AnnData:
     """Prepare registered sections as one stack: joined in z order, reduced to principal components, normalised.
 
@@ -72,7 +74,9 @@ def slice_stack(
         then a dask array with a chunk for each section, and memory holds little more than their points and states.
         Components are then found from the covariance of the genes, at most 12,000. See :func:`isost.io.read_sections`.
     seed
-        Starts the search for components where there are more than 2000 genes.
+        Starts the search for components where there are more than 2000 genes, and chooses cells to look at.
+    check
+        Whether to warn of what :func:`isost.pp.check` finds.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def slice_stack(
     Warns
     -----
     UserWarning
-        If all expression values are whole numbers, as raw counts are.
+        Of every finding of :func:`isost.pp.check` that is a warning; notes are logged.
 
     Notes
     -----
@@ -144,6 +148,9 @@ def slice_stack(
         }
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
         stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
+        if check:
+            look = Look.of(sections, points, depths, stack.X, genes_named=genes is not None, seed=seed)
+            tell(findings(look), stacklevel=2)
         notes.append(
             f"{len(order)} sections, {stack.n_obs} points, {stack.n_vars} genes; wrote obsm[{SPATIAL!r}], "
             f"obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}]"
@@ -157,13 +164,6 @@ def _join(sections: dict[str, AnnData], genes: pd.Index, *, layer: str | None, s
         X = lazy_expression(sections, genes, layer=layer)
     else:
         X = join_expression([read_expression(name, one, genes, layer=layer) for name, one in sections.items()])
-    if all(map(is_integer_valued, row_blocks(X))):
-        msg = (
-            "all expression values are whole numbers: raw counts? Log-normalised expression is expected; call "
-            "scanpy.pp.normalize_total and scanpy.pp.log1p first, or pass layer="
-        )
-        logger.warning(msg)
-        warnings.warn(msg, UserWarning, stacklevel=3)
     obs = join_obs({name: section.obs for name, section in sections.items()})
     sizes = [section.n_obs for section in sections.values()]
     obs[section_key] = pd.Categorical(np.repeat(list(sections), sizes), categories=list(sections), ordered=True)

@@ -14,11 +14,13 @@ from isost.metrics import BASELINES, RANDOM_BASELINES, Section, baseline, per_ge
 from isost.pp import (
     Stack,
     as_sections,
+    check,
     positions,
     read_expression,
     section_depths,
     shared_genes,
     slice_stack,
+    tell,
 )
 
 from ._fit import fit
@@ -123,6 +125,7 @@ def evaluate(
     _check(baselines, n_genes=n_genes, fit_kws=fit_kws)
     given = _Given(adatas, stack_kws)
     folds = given.folds(hold_out)
+    given.tell(stacklevel=2)
     progress = settings.progress if progress is None else progress
     scores = _Scores(given.genes, n_genes=n_genes)
     n_held = sum(map(len, folds))
@@ -208,9 +211,19 @@ class _Given:
             "section_key": str(params["section_key"]),
             "n_comps": int(params["n_comps"]),
             "seed": int(params["seed"]),
+            "check": False,
             "z": dict(zip(view.names, view.z.tolist(), strict=True)),
         }
         return split_sections(stack, section_key=self._kws["section_key"])
+
+    def tell(self, *, stacklevel: int) -> None:
+        """Warn of what is found in the sections: once, not again for every fit."""
+        if self._kws.pop("check", True):
+            where = {key: value for key, value in self._kws.items() if key not in ("n_comps", "seed")}
+            depths = dict(zip(self.names, self.depths, strict=True))
+            report = check(self._sections, z=depths, **where)
+            # errors are raised where they arise
+            tell(report[report["severity"] != "error"].itertuples(), stacklevel=stacklevel + 1)
 
     def folds(self, hold_out: int | str | Sequence[int | str] | None) -> list[list[int]]:
         """Numbers of the sections to leave out, a list for each fit."""
@@ -256,6 +269,7 @@ class _Given:
         return slice_stack(
             {self.names[k]: self._sections[self.names[k]] for k in kept},
             z={self.names[k]: self.depths[k] for k in kept},
+            check=False,
             **self._kws,
         )
 

@@ -67,6 +67,9 @@ class Sections:
                 "and the PCA"
             )
             raise ValueError(msg)
+        if adata.isbacked:
+            msg = "the stack is backed by a file; call stack.to_memory(), or slice_stack(lazy=True) on the sections"
+            raise ValueError(msg)
         self._X = adata.X
         self.states = [self.stack.state[self.stack.section(k)] for k in range(len(self.stack.names))]
         self.positions: list[NDArray[np.float64]] = [state[:, :2].astype(np.float64) for state in self.states]

@@ -8,6 +8,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from isost import _keys as keys
+from isost._logging import logger
 
 from ._surroundings import Surroundings
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from ._inputs import Sections
 
-__all__ = ["OWN_COLUMNS", "categorical_columns", "label_colors", "label_columns", "probable_labels"]
+__all__ = ["OWN_COLUMNS", "categorical_columns", "check_labels", "label_colors", "label_columns", "probable_labels"]
 
 OWN_COLUMNS = {keys.MEASURED, keys.SOURCE_SECTION, keys.SECTION_DISTANCE, keys.CUT, keys.DENSITY, keys.UNCERTAINTY}
 _BLOCK = 50_000  # voxels labelled at a time: bounds memory
@@ -31,6 +32,20 @@ def categorical_columns(stack: AnnData) -> list[str]:
         for name, values in stack.obs.items()
         if isinstance(values.dtype, pd.CategoricalDtype) and name not in other
     ]
+
+
+def check_labels(stack: AnnData) -> None:
+    """Raise ValueError if a label would be overwritten by another's probability, and warn of labels left behind."""
+    labels = categorical_columns(stack)
+    for name in labels:
+        if f"{name}_probability" in labels:
+            msg = (
+                f"obs has the labels {name!r} and '{name}_probability', which is where the probability of {name!r} is "
+                f"written; rename one of them in the stack"
+            )
+            raise ValueError(msg)
+    for name in OWN_COLUMNS.intersection(stack.obs.select_dtypes("category")):
+        logger.warning("the labels obs[%r] are not carried over, since isost writes this column; rename them", name)
 
 
 def label_colors(stack: AnnData) -> dict[str, Any]:

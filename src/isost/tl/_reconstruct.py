@@ -15,7 +15,7 @@ from isost.volume import Grid, decode, decoded_bytes, default_voxel_size
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
-from ._labels import label_colors
+from ._labels import check_labels, label_colors
 from ._slabs import Slabs
 from ._threads import few_threads
 
@@ -132,6 +132,7 @@ def reconstruct(
     stack = as_stack(adatas, stack_kws)
     columns = _gene_columns(stack, genes)
     sections = Sections(stack)
+    check_labels(stack)
     grid = _grid(sections, voxel_size)
     if model is None:
         model = fit(stack, **({"seed": seed} | dict(fit_kws or {})))

@@ -17,7 +17,7 @@ from isost.volume import cell_spacing, decode
 
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
 from ._inputs import Sections, check_fits
-from ._labels import label_colors, label_columns
+from ._labels import check_labels, label_colors, label_columns
 from ._origins import Carrying, origins
 from ._sampling import Sampler
 from ._standard_error import gene_variance, spread_around
@@ -121,6 +121,7 @@ def section(
     """
     sections = Sections(stack)
     check_fits(model, stack, sections.stack)
+    check_labels(stack)
     values = CarriedValues(stack, obs=obs, obsm=obsm)
     cuts = as_cuts(sections, z=z, plane=plane, thickness=thickness)
     with step("section") as notes:

@@ -94,7 +94,7 @@ def choose_expression_shift(
     for k, moved in displacements.items():
         redrawn = _redraw(positions, expression, depths, k, moved, n_cells=n_cells, generator=generator)
         leading = np.asarray(expression[k], np.float64)[:, :_COMPS]
-        spread = max(float(leading.std(0).max()), np.finfo(np.float64).tiny)
+        spread = float(leading.std(0).max()) or 1.0  # cells may all be equal
         rows = generator.permutation(len(leading))[:_MOST_CELLS]
         measured = np.c_[positions[k] * _WEIGHT_OF_SPACE, leading / spread][rows]
         for i, shift in enumerate(_CANDIDATES):

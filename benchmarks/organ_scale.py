@@ -1,6 +1,6 @@
 """Whole organs on a laptop: time and peak memory of every step, with sections and volume on disk.
 
-    OMP_NUM_THREADS=1 python benchmarks/organ_scale.py FOLDER [--sections 66 --cells 18200 --genes 100 --steps 20] [--chosen]
+    OMP_NUM_THREADS=1 python benchmarks/organ_scale.py FOLDER [--sections 66 --cells 18200 --steps 20] [--chosen]
 
 Sections of the synthetic organ are written to FOLDER one by one, unless they are there, as sparse log-normalised counts
 in .h5ad; then stacked lazily, fitted, and reconstructed into FOLDER/volume.zarr. Peak memory is that of the process in

@@ -8,6 +8,7 @@ import pandas as pd
 
 import isost
 from isost.generation import cell_variance
+from isost.tl import _calibration
 from isost.tl._calibration import choose_gap_variance
 from isost.tl._inputs import Sections
 from isost.training import left_out_displacements
@@ -83,3 +84,10 @@ def test_intervals_cover_what_they_say() -> None:
                 half = 1.645 * np.sqrt((made.layers["std"][there] ** 2).mean(0) + spread)
                 held.append(np.abs(made.layers["mean"][there].mean(0) - part.X[here].mean(0)) <= half)
     assert 0.82 < np.mean(held) < 0.97
+
+
+def test_bins_are_taken_evenly_where_they_are_many() -> None:
+    bins = _calibration._Bins(*np.arange(4 * 10 * 2.0).reshape(4, 10, 2))
+    for at_most, kept in ((10, range(10)), (9, range(0, 10, 2)), (3, range(0, 10, 4))):
+        for found, column in zip(_calibration._spread(bins, at_most=at_most), bins, strict=True):
+            np.testing.assert_array_equal(found, column[list(kept)])

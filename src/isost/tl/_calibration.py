@@ -30,6 +30,7 @@ _NOMINAL, _HALF_WIDTH = 0.9, 1.645  # share of a normal distribution within so m
 _WITHOUT_EVIDENCE = 1.0  # two sections: none can be left out
 _RANGE = (0.05, 50.0)
 _N_GENES = 30  # those whose pattern is clearest
+_MOST_BINS = 50_000  # over all sections: bounds memory
 _CELLS_A_BIN, _FEWEST_MEASURED, _FEWEST_DRAWN = 8, 4, 3
 
 
@@ -86,7 +87,10 @@ def choose_gap_variance(
     components = sections.components(loadings)
     genes = _clearest(loadings, component_variance, estimate["cell_variance"])
     parts = [
-        _left_out(stack, sections, loadings, components, k, genes, random, estimate, moved, mean_shift)
+        _spread(
+            _left_out(stack, sections, loadings, components, k, genes, random, estimate, moved, mean_shift),
+            at_most=-(-_MOST_BINS // len(displacements)),
+        )
         for k, moved in displacements.items()
     ]
     bins = _Bins(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -102,6 +106,12 @@ def choose_gap_variance(
         middle = (low + high) / 2
         low, high = (middle, high) if covered(np.exp(middle)) < _NOMINAL else (low, middle)
     return float(np.exp((low + high) / 2).round(4))
+
+
+def _spread(bins: _Bins, *, at_most: int) -> _Bins:
+    """Take evenly spread bins, at most so many; they come in order of place."""
+    every = max(1, -(-len(bins.error) // at_most))
+    return _Bins(*(column[::every].copy() for column in bins))
 
 
 def _clearest(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,10 +38,9 @@ def choose_smoothing(
     sections: Sections, random: np.random.Generator, *, n_cells: int | None, adaptive: bool | None
 ) -> tuple[int, bool]:
     """Choose what is not given of how expected expression is smoothed, see `isost.field.choose_smoothing`."""
-    components = [_components(sections, k) for k in range(len(sections.positions))]
     return field.choose_smoothing(
         sections.positions,
-        components,
+        _ScaledComponents(sections),
         sections.stack.depths,
         generator=random,
         n_cells=n_cells,
@@ -48,10 +48,17 @@ def choose_smoothing(
     )
 
 
-def _components(sections: Sections, k: int) -> NDArray[np.float64]:
-    """Principal components of a section's cells (n_k, G), all on one scale."""
-    scaled: NDArray[np.float64] = sections.expression[k] * sections.component_scale
-    return scaled
+class _ScaledComponents(Sequence["NDArray[np.float64]"]):
+    """Principal components of each section's cells (n_k, G), all on one scale; made when asked for."""
+
+    def __init__(self, sections: Sections) -> None:
+        self._sections = sections
+
+    def __len__(self) -> int:
+        return len(self._sections.expression)
+
+    def __getitem__(self, k: Any) -> Any:
+        return self._sections.expression[k] * self._sections.component_scale
 
 
 def choose_mean_shift(
@@ -69,15 +76,13 @@ def choose_mean_shift(
     difference over cells.
     """
     errors = []
+    components = _ScaledComponents(sections)
     for k, moved in displacements.items():
         ends, depths = (k - 1, k + 1), sections.stack.depths
         t = float((depths[k] - depths[k - 1]) / (depths[k + 1] - depths[k - 1]))
-        smooth = [
-            LocalLinear(sections.positions[i], _components(sections, i), n_cells=n_cells, adaptive=adaptive)
-            for i in ends
-        ]
+        smooth = [LocalLinear(sections.positions[i], components[i], n_cells=n_cells, adaptive=adaptive) for i in ends]
         probes = random.permutation(len(sections.positions[k]))[:_MEAN_PROBES]
-        query, truth = sections.positions[k][probes], _components(sections, k)[probes]
+        query, truth = sections.positions[k][probes], components[k][probes]
         way = (t * moved.up[0], (1 - t) * moved.down[0])
         part = []
         for share in _MEAN_SHIFTS:

@@ -19,11 +19,11 @@ def brute_force(position: torch.Tensor, n_neighbors: int, sizes: list[int]) -> n
     return np.concatenate(table)
 
 
-@pytest.fixture(params=["tree", "chunked"])
+@pytest.fixture(params=["tree", "grid"])
 def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both searches: that of the CPU, and that of CUDA run on the CPU."""
-    if request.param == "chunked":
-        monkeypatch.setattr(_neighbors, "_tree_search", _neighbors._chunked_search)
+    """Both searches: that of the CPU, and that of GPUs run on the CPU."""
+    if request.param == "grid":
+        monkeypatch.setattr(_neighbors, "_tree_search", _neighbors._grid_search)
         monkeypatch.setattr(_neighbors, "_DISTANCES_AT_ONCE", 1000)
     return request.param
 
@@ -37,6 +37,23 @@ def test_equals_brute_force_inside_each_block(sizes: list[int], offset: float) -
     table = nearest_neighbors(position, 5, sizes=sizes)
     assert table.dtype == torch.int64
     np.testing.assert_array_equal(table.numpy(), brute_force(position, 5, sizes))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize("shape", ["frame", "cloud", "line", "clusters", "far point"])
+def test_cells_of_a_grid_lose_no_neighbour(shape: str, offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_neighbors, "_DISTANCES_AT_ONCE", 100_000)
+    position = torch.rand(2000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    if shape in ("frame", "line"):
+        position[:, 2] = 0.5
+    if shape == "line":
+        position[:, 1] = 3.0
+    if shape == "clusters":
+        position[500:] = 0.02 * position[500:] + (torch.arange(1500) % 5)[:, None]
+    if shape == "far point":
+        position[7] = 40.0
+    table = _neighbors._grid_search(position + offset, 5)
+    np.testing.assert_array_equal(table.numpy(), brute_force(position + offset, 5, [2000]))
 
 
 @pytest.mark.usefixtures("search")

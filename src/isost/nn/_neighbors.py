@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["block_bounds", "nearest_neighbors"]
 
-# Distances held at once by the brute-force search: 2**26 float64 values are 512 MiB.
+# Distances held at once on a GPU: 2**26 float64 values are 512 MiB.
 _DISTANCES_AT_ONCE = 2**26
+_FLAT = 1e-6  # of the largest extent: points that spread less in a dimension lie in a plane
 
 
 def nearest_neighbors(position: Tensor, n_neighbors: int, *, sizes: Sequence[int] | None = None) -> Tensor:
@@ -54,7 +55,7 @@ def nearest_neighbors(position: Tensor, n_neighbors: int, *, sizes: Sequence[int
                 f"drop that section or pass n_neighbors={max(stop - start - 1, 1)} or less"
             )
             raise ValueError(msg)
-    search = _tree_search if position.device.type == "cpu" else _chunked_search
+    search = _tree_search if position.device.type == "cpu" else _grid_search
     position = position.detach()
     return torch.cat([search(position[start:stop], n_neighbors) + start for start, stop in pairwise(bounds)])
 
@@ -81,17 +82,59 @@ def _tree_search(position: Tensor, n_neighbors: int) -> Tensor:
     return torch.from_numpy(found[~is_self].reshape(len(points), n_neighbors))
 
 
-def _chunked_search(position: Tensor, n_neighbors: int, *, chunk: int | None = None) -> Tensor:
-    # Differences, not |a|² + |b|² − 2ab: those cancel at large offsets, even after centring a wide section.
+def _grid_search(position: Tensor, n_neighbors: int) -> Tensor:
+    """Neighbours in time linear in the points, on any device: each is compared with those of the cells around its own.
+
+    What lies beyond these cells is farther than the side of one, so a point whose neighbours are all nearer than that
+    has its own; the few others are compared with all points.
+    """
     points = position.to(torch.float64)
-    chunk = chunk or max(_DISTANCES_AT_ONCE // len(points), 1)
-    found = []
-    for start in range(0, len(points), chunk):
-        centres = points[start : start + chunk]
+    extent = points.amax(0) - points.amin(0)
+    wide = extent > _FLAT * extent.max()  # the cells of a frame lie in a plane
+    if not wide.any():
+        return _compared_with_all(points, torch.arange(len(points), device=points.device), n_neighbors)
+    volume, n_wide = float(extent[wide].prod()), int(wide.sum())
+    side = (volume * (n_neighbors + 1) / len(points)) ** (1 / n_wide)  # about so many points in a cell
+    cell = ((points - points.amin(0)) / side * wide).long()
+    shape = cell.amax(0) + 1
+    strides = torch.stack([shape[1] * shape[2], shape[2], torch.ones_like(shape[2])])
+    number = (cell * strides).sum(1)
+    order = number.argsort(stable=True)
+    counts = torch.bincount(number, minlength=int(shape.prod()))
+    first = counts.cumsum(0) - counts
+    near = torch.arange(-1, 2, device=points.device)
+    around = torch.cartesian_prod(*(near if w else near[1:2] for w in wide.tolist()))
+    most = len(around) * int(counts.max())
+    if most >= len(points):
+        return _compared_with_all(points, torch.arange(len(points), device=points.device), n_neighbors)
+    found, is_exact = [], []
+    for rows in torch.arange(len(points), device=points.device).split(max(_DISTANCES_AT_ONCE // most, 1)):
+        beside = cell[rows, None] + around
+        inside = ((beside >= 0) & (beside < shape)).all(-1)
+        beside_number = (beside * strides).sum(-1).where(inside, 0)
+        last = counts[beside_number].where(inside, 0).cumsum(1)  # of each cell's points among those to compare with
+        place = torch.arange(int(last[:, -1].max()), device=points.device).expand(len(rows), -1).contiguous()
+        which = torch.searchsorted(last, place, right=True).clamp_max_(len(around) - 1)
+        begin = first[beside_number] - torch.cat([torch.zeros_like(last[:, :1]), last[:, :-1]], dim=1)
+        other = order[(begin.gather(1, which) + place).clamp_(0, len(points) - 1)]
+        distance = (points[rows, None] - points[other]).square().sum(-1)
+        distance[(place >= last[:, -1:]) | (other == rows[:, None])] = torch.inf
+        nearest = distance.topk(n_neighbors, largest=False)
+        found.append(other.gather(1, nearest.indices))
+        is_exact.append(nearest.values[:, -1] <= side**2)
+    table = torch.cat(found)
+    doubtful = (~torch.cat(is_exact)).nonzero().squeeze(1)
+    table[doubtful] = _compared_with_all(points, doubtful, n_neighbors)
+    return table
+
+
+def _compared_with_all(points: Tensor, rows: Tensor, n_neighbors: int) -> Tensor:
+    # Differences, not |a|² + |b|² − 2ab: those cancel at large offsets, even after centring a wide section.
+    found = [points.new_empty(0, n_neighbors, dtype=torch.int64)]
+    for centres in rows.split(max(_DISTANCES_AT_ONCE // len(points), 1)):
         distance = points.new_zeros(len(centres), len(points))
         for axis in range(points.shape[1]):
-            distance += (centres[:, None, axis] - points[None, :, axis]).square_()
-        rows = torch.arange(len(centres), device=points.device)
-        distance[rows, rows + start] = torch.inf
+            distance += (points[centres, None, axis] - points[None, :, axis]).square_()
+        distance.scatter_(1, centres[:, None], torch.inf)
         found.append(distance.topk(n_neighbors, largest=False).indices)
     return torch.cat(found)

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from isost._processes import ALONE, Processes
 from isost.field import LocalLinear
 from isost.nn import Drift
 from isost.training import BridgeObjective, Displacements, Paths, initialize_drift, section_paths
 from isost.training._bridge import _mean_squares
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 N_COMPS = 2
 
@@ -39,6 +37,10 @@ def _paths(
         ),
         expression_shift=shift,
     )
+
+
+def _double(paths: Paths) -> Paths:
+    return Paths(*[part.double() if isinstance(part, Tensor) else part for part in vars(paths).values()])
 
 
 def _drift(seed: int = 0, *, planar: bool = True) -> Drift:
@@ -105,11 +107,8 @@ def test_loss_is_the_distance_to_the_velocity_of_the_paths() -> None:
 
 
 def test_gradient_equals_finite_differences() -> None:
-    double = [
-        replace(part, **{f.name: getattr(part, f.name).double() for f in fields(part) if f.name != "sizes"})
-        for part in _paths(n=8)
-    ]
-    objective, drifts = BridgeObjective(*double), [_drift(seed).double() for seed in (2, 3)]
+    objective = BridgeObjective(*map(_double, _paths(n=8)))
+    drifts = [_drift(seed).double() for seed in (2, 3)]
     names, weights = zip(*drifts[0].named_parameters(), strict=True)
 
     class Fixed(torch.nn.Module):
@@ -195,11 +194,34 @@ def test_rows_are_the_cells_that_are_seen() -> None:
     _, numbers = _loss(objective, *drifts, seed=4, rows=(rows[:-1], rows[1:]))
     generator, shape = torch.Generator().manual_seed(4), []
     for drift, direction, block, part in ((drifts[0], paths[0], 0, rows[0]), (drifts[1], paths[1], 1, rows[2])):
-        taken = direction.take([part if k == block else part[:0] for k in range(2)], at_least=1)
+        taken = direction.take({block: part})
         state, target = taken.at(torch.rand(1, generator=generator))
         error = ((drift(state) - target)[:, :2] ** 2).mean().item()
         shape.append(error / _mean_squares(direction)[0])
     assert numbers["shape"] == pytest.approx(np.mean(shape))
+
+
+@pytest.mark.parametrize("n_processes", [2, 3, 7])  # for four blocks
+@pytest.mark.parametrize("kept", [None, [30, 3, 25]])  # the middle section sits out
+def test_processes_have_the_loss_of_one_as_their_mean(n_processes: int, kept: list[int] | None) -> None:
+    paths = [_double(direction) for direction in _paths()]
+    drifts = [_drift(seed).double() for seed in (2, 3)]
+    rows = kept and [torch.arange(n) for n in kept]
+
+    def loss(*processes: Processes) -> tuple[Tensor, dict[str, float]]:
+        own = [
+            _loss(BridgeObjective(*paths, processes=each), *drifts, rows=rows and (rows[:-1], rows[1:]))
+            for each in processes
+        ]
+        means = {name: np.mean([numbers[name] for _, numbers in own]) for name in own[0][1]}
+        return torch.stack([value for value, _ in own]).mean(), means
+
+    whole, numbers = loss(ALONE)
+    together, means = loss(*[Processes(rank, n_processes) for rank in range(n_processes)])
+    assert means == pytest.approx(numbers, rel=1e-12)
+    weights = [weight for drift in drifts for weight in drift.parameters()]
+    found, wanted = (torch.autograd.grad(value, weights, materialize_grads=True) for value in (together, whole))
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_small_stacks_are_one_batch() -> None:

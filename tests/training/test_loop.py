@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from isost._processes import Processes
 from isost.field import LocalLinear
 from isost.nn import Drift
 from isost.training import (
@@ -22,7 +23,7 @@ from isost.training import (
     phases,
     section_paths,
 )
-from isost.training._loop import Progress, _annealed
+from isost.training._loop import Progress, _annealed, _averaged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -227,6 +228,36 @@ def test_a_loss_that_is_no_number_is_named(fault: str) -> None:
         optimize(_Rotation(**{fault: 16}), *networks, settings=_settings())
     optimize(_Rotation(interrupt_at=16), *stopped, settings=_settings())
     assert torch.equal(_weights(*networks), _weights(*stopped))
+
+
+def test_only_the_first_of_several_processes_writes_and_none_stops_alone(tmp_path: Path) -> None:
+    networks = _network(0), _network(1)
+    for rank, files in ((1, []), (0, ["checkpoint.safetensors"])):
+        with pytest.raises(KeyboardInterrupt):
+            optimize(
+                _Rotation(interrupt_at=13),
+                *networks,
+                settings=_settings(checkpoint_dir=tmp_path, checkpoint_every=2),
+                processes=Processes(rank, 2),
+            )
+        assert [path.name for path in tmp_path.iterdir()] == files
+
+
+def test_weights_that_no_process_moves_keep_no_gradient() -> None:
+    """One whose gradient is known elsewhere alone gets it; one without any gradient stays without, and stays."""
+
+    @dataclass(frozen=True)
+    class Two(Processes):
+        def mean(self, values: Tensor) -> Tensor:
+            other = torch.zeros_like(values)
+            other[:3], other[6] = 4.0, 1.0  # the first weight's gradient, and that it has one
+            return (values + other) / 2
+
+    weights = [torch.ones(3, requires_grad=True) for _ in range(2)]
+    optimizer = torch.optim.NAdam(weights)
+    assert _averaged(optimizer, {"loss": 3.0}, Two(0, 2)) == {"loss": 1.5}
+    torch.testing.assert_close(weights[0].grad, torch.full((3,), 2.0))
+    assert weights[1].grad is None
 
 
 def test_nothing_to_train_on_is_named() -> None:

@@ -196,15 +196,15 @@ def test_take_is_the_paths_of_those_cells() -> None:
     rows = [torch.tensor([3, 0, 7]), torch.tensor([5, 49])]
     fraction = torch.tensor([0.3, 0.6]).double()
     every = [part.split(paths.sizes) for part in paths.at(fraction)]
-    taken = paths.take(rows, at_least=2)
+    taken = paths.take(dict(enumerate(rows)))
     assert taken.sizes == (3, 2)
     for found, whole in zip(taken.at(fraction), every, strict=True):
         torch.testing.assert_close(found, torch.cat([part[r] for part, r in zip(whole, rows, strict=True)]))
 
-    without_second = paths.take(rows, at_least=3)
+    without_second = paths.take({0: rows[0]})
     assert without_second.sizes == (3,)
     torch.testing.assert_close(without_second.at(fraction[:1])[0], every[0][0][rows[0]])
-    without_first = paths.take([rows[0][:1], rows[1]], at_least=2)
+    without_first = paths.take({1: rows[1]})
     torch.testing.assert_close(without_first.at(fraction[1:])[1], every[1][1][rows[1]])
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from isost._processes import ALONE, Processes
 from isost.nn import Drift
 from isost.sde import GaussianNoise, depth_grid, walk
 from isost.training._nearest import expression_loss
@@ -89,6 +90,24 @@ def test_stride_averages_the_losses_met() -> None:
     expression = sum(share * expression_loss(found, there).item() for found, there, share in met)
     assert numbers["shape"] == pytest.approx(shape)
     assert numbers["expression"] == pytest.approx(expression)
+
+
+@pytest.mark.parametrize("n_processes", [2, 3, 7])  # for four routes
+def test_processes_have_the_loss_of_one_as_their_mean(n_processes: int) -> None:
+    sections, depths = _stack()
+    drifts = _drift(0), _drift(1)
+
+    def loss(*processes: Processes) -> Tensor:
+        settings = TrajectorySettings(delta_z=0.05, stride=2)
+        own = [TrajectoryObjective(sections, depths, settings=settings, processes=each) for each in processes]
+        values = [each.loss(*drifts, iteration=0, phase=JOINT, noise_seed=3) for each in own]
+        assert {frozenset(numbers) for _, numbers in values} == {frozenset(("loss", "beta", "shape", "expression"))}
+        return torch.stack([value for value, _ in values]).mean()
+
+    weights = [weight for drift in drifts for weight in drift.parameters()]
+    together = loss(*[Processes(rank, n_processes) for rank in range(n_processes)])
+    found, wanted = (torch.autograd.grad(value, weights, materialize_grads=True) for value in (together, loss(ALONE)))
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_dual_adds_the_backward_direction() -> None:

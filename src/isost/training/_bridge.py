@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from isost._processes import ALONE, Processes
+
 from ._loop import WeightGroup
 from ._schedule import Phase, phases
 from ._tiles import tiled_batches
@@ -45,6 +47,9 @@ class BridgeObjective:
         Most cells of one section that one step sees, as a compact tile at full density.
     at_least
         Tiles with fewer cells of a section leave it out: a point needs its neighbours, so more than those.
+    processes
+        Those that train together. Each sees its share of the blocks of every step, first those that go up, then those
+        that go down, and the mean of their losses is the loss.
 
     Raises
     ------
@@ -52,12 +57,21 @@ class BridgeObjective:
         When batch_size is below at_least.
     """
 
-    def __init__(self, forward: Paths, backward: Paths, *, batch_size: int = 1024, at_least: int = 6) -> None:
+    def __init__(
+        self,
+        forward: Paths,
+        backward: Paths,
+        *,
+        batch_size: int = 1024,
+        at_least: int = 6,
+        processes: Processes = ALONE,
+    ) -> None:
         if batch_size < at_least:
             msg = f"batch_size={batch_size} is below at_least={at_least}, so no tile could be used: raise batch_size"
             raise ValueError(msg)
         self.forward, self.backward = forward, backward
         self.batch_size, self.at_least = batch_size, at_least
+        self._processes = processes
         self._scales = [_mean_squares(paths) for paths in (forward, backward)]
 
     @property
@@ -106,7 +120,7 @@ class BridgeObjective:
 
     def _split(self, tile: Batch, generator: torch.Generator | None) -> list[Batch]:
         """Share the blocks of a tile out among as many steps as keep each within bounds."""
-        usable = [[block for block, rows in enumerate(own) if len(rows) >= self.at_least] for own in tile]
+        usable = [[block for block, _ in _long_enough(own, self.at_least)] for own in tile]
         points = max(sum(len(rows) for rows in own) for own in tile)
         n_parts = min(-(-points // _MOST_POINTS), *map(len, usable))
         if n_parts <= 1:
@@ -152,7 +166,8 @@ class BridgeObjective:
             When a drift is not planar.
         """
         generator = torch.Generator().manual_seed(noise_seed)
-        shape, expression = [], []
+        shape = expression = self.forward.start.new_zeros(())
+        n_blocks = n_directions = 0
         for drift, paths, part, (s, e) in zip(
             (forward, backward),
             (self.forward, self.backward),
@@ -165,14 +180,21 @@ class BridgeObjective:
             if not drift.planar:
                 msg = "the paths do not teach dz/dz, so the drift must have it built in: use Drift(..., planar=True)"
                 raise ValueError(msg)
-            seen = paths if part is None else paths.take(part, at_least=self.at_least)
-            fraction = torch.rand(len(seen.sizes), generator=generator).to(seen.start)
-            state, target = seen.at(fraction)
+            usable = _long_enough(_all_rows(paths) if part is None else part, self.at_least)
+            fraction = torch.rand(len(usable), generator=generator)
+            own = self._processes.share(range(len(usable)), first=n_blocks)
+            n_blocks, n_directions = n_blocks + len(usable), n_directions + 1
+            if not own:
+                continue
+            whole = part is None and len(own) == len(paths.sizes)
+            seen = paths if whole else paths.take(dict(usable[i] for i in own))
+            weight = self._processes.count * sum(seen.sizes) / sum(len(rows) for _, rows in usable)
+            state, target = seen.at(fraction[list(own)].to(seen.start))
             difference = drift(state, sizes=seen.sizes, parts="both" if e else "shape") - target
             # where the paths themselves stand still there is no scale, but still something to learn: not to move
-            shape.append((difference[:, :2] ** 2).mean() / (s or 1.0))
-            expression.append((difference[:, 3:] ** 2).mean() / (e or 1.0))
-        parts = {"shape": torch.stack(shape).mean(), "expression": torch.stack(expression).mean()}
+            shape = shape + weight * (difference[:, :2] ** 2).mean() / (s or 1.0)
+            expression = expression + weight * (difference[:, 3:] ** 2).mean() / (e or 1.0)
+        parts = {"shape": shape / n_directions, "expression": expression / n_directions}
         loss = parts["shape"] + parts["expression"]
         return loss, {"loss": loss.item(), **{name: value.item() for name, value in parts.items()}}
 
@@ -183,6 +205,11 @@ class BridgeObjective:
 
 def _all_rows(paths: Paths) -> list[Tensor]:
     return [torch.arange(size) for size in paths.sizes]
+
+
+def _long_enough(rows: list[Tensor], at_least: int) -> list[tuple[int, Tensor]]:
+    """List number and rows of every block that a step can use."""
+    return [(block, own) for block, own in enumerate(rows) if len(own) >= at_least]
 
 
 def _mean_squares(paths: Paths) -> tuple[float, float]:

@@ -8,6 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from isost._logging import logger
+from isost._processes import ALONE, Processes
 
 from ._checkpoint import load_checkpoint, save_checkpoint
 
@@ -56,7 +57,10 @@ class Objective(Protocol):
         noise_seed: int,
         rows: Any = None,
     ) -> tuple[Tensor, dict[str, float]]:
-        """Loss of one step, and numbers to log, ``loss`` among them."""
+        """Loss of one step, and numbers to log, ``loss`` among them.
+
+        Of several processes each has its own loss and numbers; what counts is their mean over all.
+        """
         ...
 
 
@@ -130,11 +134,16 @@ class Progress:
 
 
 def optimize(
-    objective: Objective, forward: Drift, backward: Drift | None, *, settings: LoopSettings
+    objective: Objective,
+    forward: Drift,
+    backward: Drift | None,
+    *,
+    settings: LoopSettings,
+    processes: Processes = ALONE,
 ) -> list[dict[str, Any]]:
     """Train the drifts on an objective.
 
-    Ctrl-C ends training early and leaves the weights as they are.
+    Ctrl-C ends training early and leaves the weights as they are. Of several processes it ends the program.
 
     Parameters
     ----------
@@ -144,6 +153,9 @@ def optimize(
         The drifts of the two directions, trained in place; None leaves the backward direction out.
     settings
         How to minimise it.
+    processes
+        Those that train together, each with an objective that sees its share; they begin with the same weights, and
+        the first alone shows progress and writes checkpoints.
 
     Returns
     -------
@@ -170,27 +182,31 @@ def optimize(
     path = settings.checkpoint_dir / settings.checkpoint_name if settings.checkpoint_dir else None
     kept = {"fingerprint": settings.fingerprint}
     at = Progress()
-    if path is not None and path.exists():
+    if path is not None and processes.of_first(path.exists()):
         at = _resumed(path, modules, optimizer, settings)
         logger.info("training continues from %s, step %d", path, at.step)
     phases = objective.phases(settings.epochs)
     total = sum(phase.epochs for phase in phases)
-    with tqdm(total=total, initial=len(at.history), disable=not settings.progress, desc="fit", unit="epoch") as bar:
+    shown = settings.progress and processes.rank == 0
+    with tqdm(total=total, initial=len(at.history), disable=not shown, desc="fit", unit="epoch") as bar:
         try:
             while at.phase < len(phases):
                 phase = phases[at.phase]
                 while at.epoch < phase.epochs:
-                    numbers = _epoch(objective, forward, backward, optimizer, phase, at, settings)
+                    numbers = _epoch(objective, forward, backward, optimizer, phase, at, settings, processes)
                     at.epoch += 1
                     at.history.append({"epoch": len(at.history) + 1, "phase": phase.name, **numbers})
                     bar.set_postfix(phase=phase.name, loss=f"{numbers['loss']:.3g}", refresh=False)
                     bar.update()
                     if settings.on_epoch is not None:
                         settings.on_epoch(at)
-                    if path is not None and (at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs):
+                    due = at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs
+                    if path is not None and due and processes.rank == 0:
                         save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at) | kept)
                 at.phase, at.epoch, at.iteration = at.phase + 1, 0, 0
         except KeyboardInterrupt:
+            if processes.count > 1:  # the others have not stopped at the same step, if at all
+                raise
             logger.warning(
                 "training was interrupted after %d of %d epochs; the model is usable", len(at.history), total
             )
@@ -219,6 +235,7 @@ def _epoch(
     phase: Phase,
     at: Progress,
     settings: LoopSettings,
+    processes: Processes,
 ) -> dict[str, float]:
     generator = torch.Generator().manual_seed(_mixed(settings.seed, at.step))
     batches = objective.batches(generator=generator)
@@ -236,7 +253,10 @@ def _epoch(
             forward, backward, iteration=at.iteration, phase=phase, noise_seed=noise_seed, rows=rows
         )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # a process may have no share in a step
+            loss.backward()  # type: ignore[no-untyped-call]
+        if processes.count > 1:
+            numbers = _averaged(optimizer, numbers, processes)
         if not (math.isfinite(numbers["loss"]) and _finite_gradient(optimizer)):
             msg = (
                 f"the loss is {numbers['loss']} or has no finite gradient in epoch {at.epoch + 1} of the {phase.name} "
@@ -251,9 +271,30 @@ def _epoch(
     return sums
 
 
+def _averaged(optimizer: torch.optim.Optimizer, numbers: dict[str, float], processes: Processes) -> dict[str, float]:
+    """Give every weight the mean of its gradients over all processes, and return the mean of the numbers.
+
+    All in one message of some hundred thousand floats a step. `DistributedDataParallel` does not do here: weights
+    without a gradient in any process must stay without one, lest momentum and decay move them, and a process may have
+    no share in a step at all.
+    """
+    weights = _weights(optimizer)
+    gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+    present = gradients[0].new_tensor([weight.grad is not None for weight in weights])
+    values = gradients[0].new_tensor(list(numbers.values()))
+    parts = [*map(torch.flatten, gradients), present, values]
+    *gradients, present, values = processes.mean(torch.cat(parts)).split([len(part) for part in parts])
+    for weight, gradient, anywhere in zip(weights, gradients, present.tolist(), strict=True):
+        weight.grad = gradient.view_as(weight) if anywhere else None
+    return dict(zip(numbers, values.tolist(), strict=True))
+
+
+def _weights(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [weight for group in optimizer.param_groups for weight in group["params"]]
+
+
 def _finite_gradient(optimizer: torch.optim.Optimizer) -> bool:
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    sums = [weight.grad.sum() for weight in weights if weight.grad is not None]
+    sums = [weight.grad.sum() for weight in _weights(optimizer) if weight.grad is not None]
     return bool(torch.stack(sums).isfinite().all())
 
 

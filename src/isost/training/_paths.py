@@ -13,7 +13,7 @@ from torch import Tensor
 from ._sinkhorn import debiased_displacements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -128,12 +128,9 @@ class Paths:
         drift = torch.cat([velocity / gap, torch.ones_like(t), rate / gap], dim=1)
         return state, drift
 
-    def take(self, rows: Sequence[Tensor], *, at_least: int) -> Paths:
-        """Paths of some cells of each block, given by their rows in it.
-
-        Blocks left with fewer than `at_least` cells are dropped; at least one must stay.
-        """
-        kept = [block for block, part in enumerate(rows) if len(part) >= at_least]
+    def take(self, rows: Mapping[int, Tensor]) -> Paths:
+        """Paths of some cells of some blocks, given by their rows in each; at least of one."""
+        kept = list(rows)
         first = np.concatenate([[0], np.cumsum(self.sizes)])
         cells = torch.cat([rows[block] + int(first[block]) for block in kept])
         return Paths(

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from isost._processes import ALONE, Processes
 from isost.nn import nearest_neighbors
 from isost.sde import GaussianNoise, depth_grid, walk
 
@@ -107,6 +108,9 @@ class TrajectoryObjective:
         that along the order given.
     settings
         What to compute; the defaults when None.
+    processes
+        Those that train together. Each carries its share of the sections, first those that go up, then those that go
+        down, and the mean of their losses is the loss.
 
     Raises
     ------
@@ -116,10 +120,16 @@ class TrajectoryObjective:
     """
 
     def __init__(
-        self, sections: Sequence[Tensor], depths: Tensor, *, settings: TrajectorySettings | None = None
+        self,
+        sections: Sequence[Tensor],
+        depths: Tensor,
+        *,
+        settings: TrajectorySettings | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.sections = list(sections)
         self.settings = settings or TrajectorySettings()
+        self._processes = processes
         _check_sections(self.sections, depths)
         self._sigma = _sigma_vector(self.settings.sigma, like=self.sections[0])
         grid = [float(depth) for depth in depths]
@@ -198,10 +208,13 @@ class TrajectoryObjective:
         )
         smallest = 1 if rows is None else self.settings.min_cells
         present = {number for number, section in enumerate(sections) if len(section) >= smallest}
-        losses = _Losses(phase=phase, settings=self.settings)
+        losses = _Losses(phase, self.settings, sections[0], factor=self._processes.count)
         noise = GaussianNoise(noise_seed)
+        n_routes = 0
         for direction, drift in self._directions(forward, backward):
-            routes = [route for route in self._routes[direction] if route.start in present and route.met(present)]
+            possible = [route for route in self._routes[direction] if route.start in present and route.met(present)]
+            routes = self._processes.share(possible, first=n_routes)
+            n_routes += len(possible)
             steps = walk(
                 _PhaseDrift(drift, phase.name, freeze=self.settings.freeze),
                 [sections[route.start] for route in routes],
@@ -217,6 +230,12 @@ class TrajectoryObjective:
                     met = routes[block].met(present)
                     if step in met:
                         losses.add(state, sections[met[step]], share=1 / len(met))
+        if not (n_routes and losses.sums):
+            msg = (
+                "there is nothing to compare: no two neighbouring sections have cells among these rows (raise "
+                "batch_size, or pass rows=None), or an expression phase has no components"
+            )
+            raise ValueError(msg)
         return losses.total(self.settings.beta(iteration))
 
     def _directions(self, forward: Drift, backward: Drift | None) -> list[tuple[Literal["forward", "backward"], Drift]]:
@@ -277,39 +296,27 @@ class _PhaseDrift:
         return torch.cat([position, expression], dim=1)
 
 
-@dataclass
 class _Losses:
-    """Running sums of the losses that a phase asks for."""
+    """Running sums of the losses that a phase asks for, times a factor."""
 
-    phase: Phase
-    settings: TrajectorySettings
-    shape: list[Tensor] = field(default_factory=list)
-    expression: list[Tensor] = field(default_factory=list)
+    def __init__(self, phase: Phase, settings: TrajectorySettings, like: Tensor, *, factor: float) -> None:
+        self.settings, self.factor = settings, factor
+        weights = {"shape": phase.shape_weight, "expression": phase.expression_weight if like.shape[1] > 3 else 0.0}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.sums = {name: like.new_zeros(()) for name in self.weights}
 
     def add(self, carried: Tensor, measured: Tensor, *, share: float) -> None:
-        if self.phase.shape_weight:
+        if "shape" in self.sums:
             blur, scaling = self.settings.blur, self.settings.scaling
             divergence = sinkhorn_divergence(carried[:, :3], measured[:, :3], blur=blur, scaling=scaling)
-            self.shape.append(share * divergence)
-        if self.phase.expression_weight and carried.shape[1] > 3:
-            self.expression.append(share * expression_loss(carried, measured))
+            self.sums["shape"] = self.sums["shape"] + self.factor * share * divergence
+        if "expression" in self.sums:
+            difference = expression_loss(carried, measured)
+            self.sums["expression"] = self.sums["expression"] + self.factor * share * difference
 
     def total(self, beta: float) -> tuple[Tensor, dict[str, float]]:
-        weighted, numbers = [], {"beta": beta}
-        for name, weight in (("shape", self.phase.shape_weight), ("expression", self.phase.expression_weight)):
-            terms: list[Tensor] = getattr(self, name)
-            if terms:
-                value = torch.stack(terms).sum()
-                weighted.append(weight * value)
-                numbers[name] = value.item()
-        if not weighted:
-            msg = (
-                "there is nothing to compare: no two neighbouring sections have cells among these rows (raise "
-                "batch_size, or pass rows=None), or an expression phase has no components"
-            )
-            raise ValueError(msg)
-        loss = beta * torch.stack(weighted).sum()
-        return loss, {"loss": loss.item(), **numbers}
+        loss = beta * torch.stack([self.weights[name] * value for name, value in self.sums.items()]).sum()
+        return loss, {"loss": loss.item(), "beta": beta} | {name: value.item() for name, value in self.sums.items()}
 
 
 def _check_sections(sections: Sequence[Tensor], depths: Tensor) -> None:

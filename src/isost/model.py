@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -156,6 +157,18 @@ class IsoST:
         return {"forward": self.forward} | ({} if self.backward is None else {"backward": self.backward})
 
     @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.forward.parameters()).device
+
+    def to(self, device: str | torch.device) -> IsoST:
+        """Return the same model with its networks on another device; this one keeps them where they are."""
+        moved = copy.copy(self)
+        moved.forward = copy.deepcopy(self.forward).to(device)
+        moved.backward = None if self.backward is None else copy.deepcopy(self.backward).to(device)
+        return moved
+
+    @property
     def sigma(self) -> torch.Tensor | None:
         """Noise of each dimension (3 + G,), or None when there is none."""
         *space, expression = self.settings.sigma
@@ -193,7 +206,7 @@ class IsoST:
             raise ValueError(msg)
         drift = self.drifts[direction]
         with torch.inference_mode():
-            found = drift(torch.as_tensor(state, device=next(drift.parameters()).device))
+            found = drift(torch.as_tensor(state, device=self.device))
         return np.asarray(found.cpu().numpy())
 
     def save(self, path: str | os.PathLike[str]) -> None:

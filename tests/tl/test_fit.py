@@ -123,7 +123,7 @@ def test_width_and_shift_are_chosen_from_the_sections(small: AnnData) -> None:
 def test_the_bridge_makes_200_steps_unless_told(small: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def optimize(*_: Any, settings: Any) -> list[Any]:
+    def optimize(*_: Any, settings: Any, **__: Any) -> list[Any]:
         asked.append(settings)
         return []
 

@@ -165,7 +165,7 @@ def _walked(
     seed: int,
 ) -> Iterator[Carried]:
     drift, sigma = model.drifts[direction], model.sigma
-    device = next(drift.parameters()).device
+    device = model.device
     n_dims = states[0].shape[1]
     if n_dims == 3:
         drift = _of_positions(drift)

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from isost._logging import logger, step
+from isost._processes import join_processes
 from isost._settings import settings as session
 from isost.field import LocalLinear
 from isost.generation import cell_variance
@@ -33,6 +34,7 @@ from ._calibration import choose_gap_variance
 from ._fit_checks import check_objective, check_settings
 from ._fit_choices import choose_loadings, choose_mean_shift, choose_shift, choose_smoothing
 from ._inputs import Sections, as_device, warn_many_steps
+from ._launch import shared
 from ._threads import few_threads
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from isost._processes import Processes
     from isost.training import Displacements, Objective
 
 __all__ = ["fit"]
@@ -53,6 +56,7 @@ _TRAJECTORY_EPOCHS = (100, 100, 100)
 _MOST_LEARNT = 2**19  # cells whose paths are held at a time: 1.3 GB
 
 
+@shared
 @few_threads()
 def fit(
     stack: AnnData,
@@ -76,6 +80,8 @@ def fit(
     weight_decay: float = 1e-8,
     seed: int = 0,
     device: str | torch.device | None = None,
+    devices: int = 1,
+    num_nodes: int = 1,
     progress: bool | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 50,
@@ -126,6 +132,11 @@ def fit(
         Seed of weights, tiles and noise. Global random state is not touched.
     device
         Where to train; a GPU when None and there is one.
+    devices, num_nodes
+        Processes that train together, on each node and nodes: the blocks of every step are shared out, and the model
+        is the same but for rounding. Each has a GPU of its own where `device` is one. Those of one node are started
+        here; those of several, or of a whole script, by torchrun or SLURM, and each then returns the model. Ctrl-C ends
+        them all, and the checkpoint is what is left.
     progress
         Whether to show a progress bar; `isost.settings.progress` when None.
     checkpoint_dir
@@ -141,7 +152,8 @@ def fit(
     Raises
     ------
     ValueError
-        If `stack` is no stack, or a setting is impossible.
+        If `stack` is no stack, a setting is impossible, or another number of processes was started than
+        ``devices * num_nodes``.
     FloatingPointError
         If the loss is no longer finite.
 
@@ -185,6 +197,7 @@ def fit(
         batch_size=batch_size,
         trajectory_kws=trajectory_kws,
     )
+    processes, here = join_processes(devices, num_nodes, as_device(device))
     n_steps = np.array([step_count(gap, delta_z) for gap in np.diff(sections.stack.depths)])
     warn_many_steps(sections.stack, n_steps=n_steps, what="steps")
 
@@ -207,20 +220,21 @@ def fit(
             mean_shift=mean_shift,
         )
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
-        model = _fresh_model(settings, stack, sections, loadings, random, moved, as_device(device))
+        model = _fresh_model(settings, stack, sections, loadings, random, moved)
         task: Objective
         if objective == "bridge":
-            task = _bridge(model, sections, batch_size=batch_size)
+            task = _bridge(model, sections, here, batch_size=batch_size, processes=processes)
             default_epochs: Any = -(-_BRIDGE_STEPS // max(1, len(task.batches())))
         else:
-            task = _trajectory(model, sections, batch_size=batch_size, **trajectory_kws)
+            task = _trajectory(model, sections, here, batch_size=batch_size, processes=processes, **trajectory_kws)
             default_epochs = _TRAJECTORY_EPOCHS
+        model = processes.of_first(model).to(here)  # so that nothing that was chosen differs, not even by rounding
         loop = dataclasses.replace(
             loop,
             epochs=default_epochs if epochs is None else epochs,
             fingerprint=_fingerprint(sections, settings, trajectory_kws),
         )
-        model.history = pd.DataFrame(optimize(task, model.forward, model.backward, settings=loop))
+        model.history = pd.DataFrame(optimize(task, model.forward, model.backward, settings=loop, processes=processes))
         for drift in model.drifts.values():
             drift.eval()
         notes.append(
@@ -245,7 +259,6 @@ def _fresh_model(
     loadings: NDArray[np.float32],
     random: np.random.Generator,
     moved: Mapping[int, Displacements],
-    device: torch.device,
 ) -> IsoST:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(settings.seed)  # that of the CPU alone: no other is forked
@@ -270,8 +283,8 @@ def _fresh_model(
     settings = dataclasses.replace(settings, gap_variance=gap_variance)
     return IsoST(
         settings,
-        forward.to(device),
-        None if backward is None else backward.to(device),
+        forward,
+        backward,
         normalization=sections.stack.normalization,
         genes=list(stack.var_names),
         loadings=loadings,
@@ -280,9 +293,10 @@ def _fresh_model(
     )
 
 
-def _bridge(model: IsoST, sections: Sections, *, batch_size: int) -> BridgeObjective:
+def _bridge(
+    model: IsoST, sections: Sections, device: torch.device, *, batch_size: int, processes: Processes
+) -> BridgeObjective:
     width = path_width(model.settings.n_cells, adaptive=model.settings.adaptive)
-    device = next(model.forward.parameters()).device
     with step("transport between sections"):
         paths = section_paths(
             sections.positions,
@@ -293,10 +307,11 @@ def _bridge(model: IsoST, sections: Sections, *, batch_size: int) -> BridgeObjec
             expression_shift=model.settings.expression_shift,
             blocks=_sample(sections, batch_size=batch_size, seed=model.settings.seed),
         )
-    forward, backward = (direction.to(device) for direction in paths)
-    for drift, direction in zip(model.drifts.values(), (forward, backward), strict=True):
+    for drift, direction in zip(model.drifts.values(), paths, strict=True):
         initialize_drift(drift, direction)
-    task = BridgeObjective(forward, backward, batch_size=batch_size, at_least=model.settings.n_neighbors + 1)
+    forward, backward = (direction.to(device) for direction in paths)
+    at_least = model.settings.n_neighbors + 1
+    task = BridgeObjective(forward, backward, batch_size=batch_size, at_least=at_least, processes=processes)
     if not task.moves_expression:
         logger.info("expression_shift is 0: cells keep their own expression, and the expression drift stays at zero")
     return task
@@ -318,8 +333,9 @@ def _sample(sections: Sections, *, batch_size: int, seed: int) -> Callable[[int]
     return tiles
 
 
-def _trajectory(model: IsoST, sections: Sections, *, batch_size: int, **kws: Any) -> TrajectoryObjective:
-    device = next(model.forward.parameters()).device
+def _trajectory(
+    model: IsoST, sections: Sections, device: torch.device, *, batch_size: int, processes: Processes, **kws: Any
+) -> TrajectoryObjective:
     settings = TrajectorySettings(
         delta_z=model.settings.delta_z,
         sigma=model.settings.sigma,
@@ -329,4 +345,4 @@ def _trajectory(model: IsoST, sections: Sections, *, batch_size: int, **kws: Any
         **kws,
     )
     states = [torch.as_tensor(state, device=device) for state in sections.states]
-    return TrajectoryObjective(states, torch.as_tensor(sections.stack.depths), settings=settings)
+    return TrajectoryObjective(states, torch.as_tensor(sections.stack.depths), settings=settings, processes=processes)

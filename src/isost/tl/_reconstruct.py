@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 
 from isost import _keys as keys
 from isost._logging import logger, step
 from isost._normalization import SPACE
+from isost._processes import Processes, join_processes
 from isost.io import SlabFolder, read_volume
 from isost.volume import Grid, decode, decoded_bytes, default_voxel_size
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, warn_many_steps
 from ._labels import check_labels, label_colors
+from ._launch import shared
 from ._slabs import Slabs
 from ._threads import few_threads
 
@@ -33,6 +36,7 @@ __all__ = ["reconstruct"]
 _LAZY_ABOVE = 2 * 2**30  # bytes of decoded expression beyond which it is decoded on read
 
 
+@shared
 @few_threads()
 def reconstruct(
     adatas: AnnData | Sequence[AnnData] | Mapping[str, AnnData],
@@ -43,6 +47,8 @@ def reconstruct(
     lazy: bool | None = None,
     store: str | PathLike[str] | None = None,
     seed: int = 0,
+    devices: int = 1,
+    num_nodes: int = 1,
     stack_kws: Mapping[str, Any] | None = None,
     fit_kws: Mapping[str, Any] | None = None,
 ) -> AnnData:
@@ -73,6 +79,10 @@ def reconstruct(
         :func:`isost.io.read_volume` does.
     seed
         Seed of the noise, and of the fit where there is no model.
+    devices, num_nodes
+        Processes that make the volume together, on each node and nodes, see :func:`isost.tl.fit`. Each makes its own
+        slabs, on the kind of device that the model is on; an interrupted run may go on with another number of them.
+        Every process returns the whole volume.
     stack_kws, fit_kws
         Passed to :func:`isost.pp.slice_stack` and :func:`isost.tl.fit`.
 
@@ -135,8 +145,11 @@ def reconstruct(
     check_labels(stack)
     grid = _grid(sections, voxel_size)
     if model is None:
-        model = fit(stack, **({"seed": seed} | dict(fit_kws or {})))
+        model = fit(stack, **({"seed": seed, "devices": devices, "num_nodes": num_nodes} | dict(fit_kws or {})))
     check_fits(model, stack, sections.stack)
+    processes, device = join_processes(devices, num_nodes, torch.device(model.device.type))
+    if processes.count > 1:
+        model = model.to(device)
     with step("reconstruct") as notes:
         slabs = Slabs(model, stack, sections, grid, seed=seed)
         frame: dict[str, Any] = {
@@ -154,29 +167,36 @@ def reconstruct(
             },
         }
         if store is None:
-            rows = _joined(slabs)
+            rows = _joined(slabs, processes)
             X = _expression(rows["obsm"][keys.X_PCA], model, sections.stack, columns, lazy=lazy)
             volume = AnnData(X, **rows, **frame)
         else:
-            volume = _stored(slabs, store, frame)
+            volume = _stored(slabs, store, frame, processes)
         notes.append(f"{volume.n_obs} of {np.prod(grid.shape)} voxels occupied")
     return volume
 
 
-def _joined(slabs: Slabs) -> dict[str, Any]:
+def _joined(slabs: Slabs, processes: Processes) -> dict[str, Any]:
     """`obs` and `obsm` of the volume, in memory."""
-    parts = list(slabs)
+    own = {i: slabs[i] for i in processes.share(range(len(slabs)))}
+    made = {i: slab for some in processes.gather(own) for i, slab in some.items()}
+    parts = [made[i] for i in range(len(slabs))]
     obsm = {key: np.concatenate([part.obsm[key] for part in parts]) for key in parts[0].obsm}
     return {"obs": pd.concat([part.obs for part in parts]), "obsm": obsm}
 
 
-def _stored(slabs: Slabs, store: str | PathLike[str], frame: dict[str, Any]) -> AnnData:
+def _stored(slabs: Slabs, store: str | PathLike[str], frame: dict[str, Any], processes: Processes) -> AnnData:
     """Make the volume on disk, and open it."""
-    folder = SlabFolder(store, slabs.fingerprint())
-    for i in folder.missing(len(slabs)):
+    with processes.first_before_others():
+        folder = SlabFolder(store, slabs.fingerprint())
+    own = set(processes.share(range(len(slabs))))
+    for i in sorted(own.intersection(folder.missing(len(slabs)))):
         folder.write(i, slabs[i])
         logger.info("slab %d of %d is written", i + 1, len(slabs))
-    folder.join(len(slabs), AnnData(obs=pd.DataFrame(index=[]), **frame))
+    processes.wait()
+    if processes.rank == 0:
+        folder.join(len(slabs), AnnData(obs=pd.DataFrame(index=[]), **frame))
+    processes.wait()
     return read_volume(store)
 
 

@@ -101,10 +101,11 @@ def test_reconstruct_passes_on_what_it_is_told(
     genes = list(ad.read_h5ad(files[0]).var_names[:2])
     result = run(
         "reconstruct", *files, "-o", str(out), "--voxel-size", "15", "--gene", genes[0], "--gene", genes[1],
-        "--seed", "3", "--device", "cpu", "--model-out", str(tmp_path / "model"),
+        "--seed", "3", "--device", "cpu", "--devices", "2", "--model-out", str(tmp_path / "model"),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert calls["fit"] == {"seed": 3, "device": "cpu"}
+    assert calls["fit"] == {"seed": 3, "device": "cpu", "devices": 2}
+    assert calls["reconstruct"]["devices"] == 2
     assert calls["reconstruct"]["voxel_size"] == 15
     assert calls["reconstruct"]["genes"] == genes
     assert list(calls["stack"].obs["section"].cat.categories) == ["s0", "s1", "s2"]

@@ -114,6 +114,9 @@ def reconstruct(
     ] = False,
     seed: Seed = 0,
     device: Device = None,
+    devices: Annotated[
+        int, typer.Option(help="Processes that share the work on this machine, each with its own GPU if there are any.")
+    ] = 1,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -154,12 +157,13 @@ def reconstruct(
                 msg = f"genes {missing} are not in all sections; they share {stack.n_vars} genes"
                 raise KeyError(msg)
         with stage("model"):
-            model = isost.tl.fit(stack, seed=seed, device=device)
+            model = isost.tl.fit(stack, seed=seed, device=device, devices=devices)
         if model_out is not None:
             model.save(model_out)
         with stage("volume"):
+            store = out if lazy else None
             volume = isost.tl.reconstruct(
-                stack, model=model, voxel_size=voxel_size, genes=gene or None, store=out if lazy else None
+                stack, model=model, voxel_size=voxel_size, genes=gene or None, store=store, devices=devices
             )
             if not lazy:
                 isost.io.write(volume, out)

@@ -91,6 +91,16 @@ def test_noise_is_one_number_a_dimension_or_none() -> None:
     torch.testing.assert_close(sigma, torch.tensor([0.1, 0.2, 0.0, 0.4, 0.4, 0.4]))
 
 
+@pytest.mark.parametrize("dual", [True, False])
+def test_a_model_goes_to_a_device_and_stays_where_it_was(dual: bool) -> None:
+    model = make_model(dual=dual)
+    moved = model.to("meta")
+    assert moved.device.type == "meta"
+    assert {weight.device for drift in moved.drifts.values() for weight in drift.parameters()} == {moved.device}
+    assert list(moved.drifts) == list(model.drifts)
+    assert model.device.type == "cpu"
+
+
 def test_without_history_it_is_empty() -> None:
     model = make_model()
     bare = IsoST(

@@ -206,6 +206,8 @@ FIT: dict[str, Callable[[World], Any]] = {
     "… must be a positive number": lambda w: w.fit(delta_z=0.0),
     "optimizer=…": lambda w: w.fit(optimizer="Guess"),
     "fit does not know": lambda w: w.fit(alpha=1.0),
+    "… must be a whole number": lambda w: w.fit(devices=0),
+    "num_nodes=… needs": lambda w: w.fit(num_nodes=2),
     "expression_shift must lie": lambda w: w.fit(expression_shift=2.0),
     "epochs of the bridge": lambda w: w.fit(epochs=(1, 1)),
     "the bridge learns both": lambda w: w.fit(dual=False),

@@ -63,6 +63,8 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
 
     class Played:
+        returncode = 1
+
         def __init__(self, command: list[str], **_: Any) -> None:
             commands.append(command)
 
@@ -151,7 +153,7 @@ def test_results_errors_and_a_sudden_end_come_back(torchrun: list[list[str]], mo
         doubled(-1, devices=2)
     assert "in doubled" in caught.value.__notes__[0]
     monkeypatch.setattr(_worker, "main", lambda _: None)
-    with pytest.raises(RuntimeError, match="one of 2 processes broke off"):
+    with pytest.raises(subprocess.CalledProcessError, match="exit status 1"):
         doubled(4, devices=2)
 
 

@@ -87,16 +87,14 @@ def _launched(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
             f"docs/large_data.md; or choose num_nodes=1"
         )
         raise ValueError(msg)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     with TemporaryDirectory() as folder:
         task, result, error = (Path(folder) / name for name in (TASK, RESULT, ERROR))
         session = {"progress": settings.progress, "n_threads": settings.n_threads, "verbosity": settings.verbosity}
         with task.open("wb") as file:
             cloudpickle.dump((function, args, kwargs, session), file)  # pickle cannot do what dask is to read
-        processes = subprocess.Popen(
-            [*torchrun, f"--nproc-per-node={kwargs['devices']}", "--module", "isost.tl._worker", folder],
-            env=os.environ | {"OMP_NUM_THREADS": str(settings.n_threads)},
-        )
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*torchrun, f"--nproc-per-node={kwargs['devices']}", "--module", "isost.tl._worker", folder]
+        processes = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(settings.n_threads)})
         try:
             processes.wait()
         finally:
@@ -105,7 +103,6 @@ def _launched(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
         if error.is_file():
             raise pickle.loads(error.read_bytes())
         if not result.is_file():
-            msg = f"one of {kwargs['devices']} processes broke off, see above what it said"
-            raise RuntimeError(msg)
+            raise subprocess.CalledProcessError(processes.returncode, command)
         with result.open("rb") as file:
             return pickle.load(file)

@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
+INSTALLED_DOC := $(VENV)/.installed-doc
 INPUTS := pyproject.toml constraints.txt Makefile
 
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long baselines lint bench clean
+.PHONY: help demo test test-long baselines lint docs bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/'
@@ -33,11 +34,14 @@ lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+docs: $(INSTALLED_DOC)  ## the documentation, its tutorials run: docs/_build/html/index.html
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W --keep-going docs docs/_build/html
+
 bench: $(INSTALLED)  ## time and memory of every stage, by cells per section, and how they grow
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/stages.py
 
 clean:  ## remove the environment and everything made in it
-	rm -rf $(VENV) demo dist build .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) demo dist build docs/_build docs/api/generated .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("isost needs Python 3.11 or newer, this is %d.%d; try: make PYTHON=python3.12" \
@@ -50,4 +54,8 @@ $(INSTALLED): $(INPUTS) | $(BIN)/python
 
 $(INSTALLED_TEST): $(INPUTS) | $(BIN)/python
 	$(PIP) -e '.[test]'
+	@touch $@ $(INSTALLED)
+
+$(INSTALLED_DOC): $(INPUTS) | $(BIN)/python
+	$(PIP) -e '.[doc]'
 	@touch $@ $(INSTALLED)

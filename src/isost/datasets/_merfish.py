@@ -32,13 +32,18 @@ def merfish_poa(*, bregma: Sequence[float] | None = None) -> list[ad.AnnData]:
     Returns
     -------
     List of AnnData from anterior to posterior, without ambiguous cells, blank barcodes and genes that were not
-    measured in this animal, each with
+    measured in this animal, each with:
 
-    `X` : log1p of the published values, which are counts by cell volume; CSR, float32
-    `obsm["spatial"]` : x and y (n, 2), micrometres
-    `obs["section"]`, `obs["z"]` : name, and depth behind the first of the twelve, micrometres
-    `obs["bregma"]` : position from bregma, millimetres
-    `obs["cell_class"]`, `uns["cell_class_colors"]` : categorical, the same in all sections, and its colours
+    X
+        log1p of the published values, which are counts by cell volume; CSR, float32.
+    obsm["spatial"]
+        x and y (n, 2), micrometres.
+    obs["section"], obs["z"]
+        Name, and depth behind the first of the twelve, micrometres.
+    obs["bregma"]
+        Position from bregma, millimetres.
+    obs["cell_class"], uns["cell_class_colors"]
+        Categorical, the same in all sections, and its colours.
 
     Raises
     ------

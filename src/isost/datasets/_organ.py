@@ -63,15 +63,22 @@ def organ(
 
     Returns
     -------
-    List of AnnData in z order, each with
+    List of AnnData in z order, each with:
 
-    `X` : log1p of the counts normalised to 2.5 a gene in every cell (`Organ.target_sum`); CSR, float32
-    `layers["counts"]` : counts; CSR, int32
-    `obsm["spatial"]` : x and y (n, 2), micrometres
-    `obs["section"]`, `obs["z"]` : name and depth, micrometres
-    `obs["cell_type"]`, `uns["cell_type_colors"]` : categorical, the same in all sections, and its colours
-    `var["kind"]` : marker, gradient, stripe, patch, housekeeping or sparse
-    `uns["organ"]` : arguments of `Organ`
+    X
+        log1p of the counts normalised to 2.5 a gene in every cell (`Organ.target_sum`); CSR, float32.
+    layers["counts"]
+        Counts; CSR, int32.
+    obsm["spatial"]
+        x and y (n, 2), micrometres.
+    obs["section"], obs["z"]
+        Name and depth, micrometres.
+    obs["cell_type"], uns["cell_type_colors"]
+        Categorical, the same in all sections, and its colours.
+    var["kind"]
+        Marker, gradient, stripe, patch, housekeeping or sparse.
+    uns["organ"]
+        Arguments of `Organ`.
 
     Raises
     ------

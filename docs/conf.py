@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import isost
 
@@ -21,7 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_jupyter"]
 templates_path = ["_templates"]
 smartquotes_action = "D"  # dashes alone: quotes would be changed in obsm["spatial"], too
 default_role = "py:obj"
@@ -48,7 +49,7 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_output_stderr = "remove-warn"
-os.environ.pop("MPLBACKEND", None)  # figures are shown in the page
+os.environ["JUPYTER_PATH"] = str(Path(__file__).parent / "_jupyter")  # run by this Python, figures in the page, no widgets
 
 # Links to other packages' documentation need the network: ISOST_DOCS_LINKS=1 makes them.
 intersphinx_mapping = (

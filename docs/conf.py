@@ -49,7 +49,9 @@ nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_output_stderr = "remove-warn"
-os.environ["JUPYTER_PATH"] = str(Path(__file__).parent / "_jupyter")  # run by this Python, figures in the page, no widgets
+os.environ["JUPYTER_PATH"] = str(
+    Path(__file__).parent / "_jupyter"
+)  # run by this Python, figures in the page, no widgets
 
 # Links to other packages' documentation need the network: ISOST_DOCS_LINKS=1 makes them.
 intersphinx_mapping = (

@@ -21,26 +21,30 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("tutorials/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/tutorials/*.md"))]
+PUBLISHED = ROOT / "docs" / "published.md"  # has a test of its own
 ROOMS = ("pp", "tl", "pl", "io", "datasets", "metrics", "compat")
 organ = isost.datasets.organ
 
 
 def blocks(page: Path, language: str) -> list[str]:
     """Code of one language, without the options of its cells."""
-    found = re.findall(rf"^```{language}\n((?::.*\n)*)(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^```{language}\n((?::[^\n]*\n)*)(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     return [code for _, code in found]
 
 
 def pages_with(language: str) -> list[Any]:
-    # the page on the published program has a test of its own
-    pages = [page for page in PAGES if page.name != "published.md" and blocks(page, language)]
+    pages = [page for page in PAGES if page != PUBLISHED and blocks(page, language)]
     return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
 
 
 def small_organ(**kws: Any) -> list[AnnData]:
-    smaller = {"n_sections": min(kws.get("n_sections", 4), 4), "cells_per_section": 100, "n_genes": 30}
+    smaller = {"n_sections": min(kws.get("n_sections", 4), 4), "cells_per_section": 80, "n_genes": 30}
     return organ(**kws | smaller)
+
+
+def no_network(**_: Any) -> None:
+    raise ConnectionError
 
 
 @pytest.fixture
@@ -48,10 +52,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The examples' organ, smaller and briefly trained on; they write to a folder of their own and open no window."""
     mpl.use("Agg")
     monkeypatch.setattr(isost.datasets, "organ", small_organ)
-    monkeypatch.setattr(_fit, "_BRIDGE_STEPS", 20)
+    monkeypatch.setattr(_fit, "_BRIDGE_STEPS", 2)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     monkeypatch.setattr(isost.settings, "progress", False)
-    monkeypatch.setenv("ISOST_CACHE_DIR", str(tmp_path / "nothing is here"))
+    monkeypatch.setattr(isost.datasets, "merfish_poa", no_network)
     monkeypatch.chdir(tmp_path)
     yield
     plt.close("all")
@@ -81,6 +85,9 @@ def test_examples_run(page: Path, usual: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("quick", "settings_as_they_were")
+# what squidpy does to others
+@pytest.mark.filterwarnings("ignore:.*is not a valid key:SyntaxWarning")
+@pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
 @pytest.mark.parametrize("page", pages_with(r"\{code-cell\}"))
 def test_notebooks_run(page: Path) -> None:
     space: dict[str, Any] = {"display": lambda *_, **__: None}
@@ -98,11 +105,10 @@ def test_commands_exist_with_their_options(page: Path) -> None:
         assert {word for word in (command, *rest) if word.startswith("-")} <= options
 
 
-@pytest.mark.parametrize("page", pages_with("sh"))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_make_targets_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    named = [*blocks(page, "sh"), *re.findall("`([^`]+)`", page.read_text())]
-    for target in re.findall(r"\bmake (\w+)", "\n".join(named)):
+    for target in re.findall(r"^(?:.*`)?make ([\w-]+)", page.read_text(), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
@@ -110,3 +116,21 @@ def test_make_targets_exist(page: Path) -> None:
 def test_every_public_name_has_its_entry(room: str) -> None:
     entries = re.findall(rf"^   {room}\.(\w+)$", (ROOT / "docs" / "api" / f"{room}.md").read_text(), flags=re.MULTILINE)
     assert sorted(entries) == sorted(getattr(isost, room).__all__)
+
+
+def test_fields_are_those_of_results(usual: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "files.md").read_text()
+    volume, section = page.split("## A volume")[1].split("## A generated section")
+    made = isost.tl.section(usual["stack"], model=usual["model"], z=75.0)
+    for text, result in ((volume, usual["volume"]), (section.split("## Scores")[0], made)):
+        for where, key in re.findall(r"^\| .*?`(\w+)\[\"(\w+)\"\]`", text, flags=re.MULTILINE):
+            assert key in getattr(result, where), f"{where}[{key!r}]"
+    assert {"origin", "voxel_size", "shape"} <= set(usual["volume"].uns["isost"]["grid"])
+
+
+def test_scores_in_the_readme_are_those_of_the_page_on_fidelity() -> None:
+    fidelity = (ROOT / "docs" / "fidelity.md").read_text()
+    rows = re.findall(r"^\| [^|]+ (\| \S*\.\d.*) \|$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert len(rows) == 6
+    for scores in rows:
+        assert scores in fidelity

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from isost import _writing
 from isost._writing import whole_file, whole_folder
 
 if TYPE_CHECKING:
@@ -45,3 +46,18 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None
             assert not target.exists() or (target / "a").read_text() == "first"
         assert (target / "a").read_text() == content
     assert [path.name for path in target.parent.iterdir()] == ["volume.zarr"]
+
+
+def test_a_stop_before_the_old_folder_is_gone_leaves_the_whole_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, elsewhere = tmp_path / "volume.zarr", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    target.symlink_to(elsewhere)
+    monkeypatch.setattr(_writing, "remove", lambda path: None)
+    for content in ("first", "second"):
+        with whole_folder(target) as unfinished:
+            unfinished.mkdir()
+            (unfinished / content).touch()
+        assert [path.name for path in target.iterdir()] == [content]
+    assert not list(elsewhere.iterdir())

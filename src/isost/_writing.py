@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -7,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ._faults import is_disk_full
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["remove", "whole_file", "whole_folder"]
+__all__ = ["remove", "take_place", "whole_file", "whole_folder"]
 
 
 @contextmanager
@@ -26,17 +29,18 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     A path beside it to write to, with the same suffixes. It is renamed to `path` when the block ends, so that whoever
     reads `path` finds the old file or the new, and removed when the block raises.
+
+    Raises
+    ------
+    OSError
+        With ``errno.ENOSPC`` and what to do, if the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
-    try:
+    with _unfinished(path) as unfinished:
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -52,21 +56,49 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     A path beside it to write to, with the same suffix. It takes the place of `path` when the block ends and is removed
     when the block raises. Whoever reads `path` finds the old folder, the new, or for a moment none.
+
+    Raises
+    ------
+    OSError
+        With ``errno.ENOSPC`` and what to do, if the disk is full.
     """
     path = Path(path)
+    with _unfinished(path) as unfinished:
+        yield unfinished
+        take_place(unfinished, path)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+    unfinished = _hidden(path)
     try:
         yield unfinished
-        remove(path)  # a folder cannot be renamed onto one that holds something
-        unfinished.replace(path)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        msg = f"no space is left to write {path}, and nothing was changed there: free some, or choose another disk"
+        raise OSError(errno.ENOSPC, msg) from error
     finally:
         remove(unfinished)
 
 
+def take_place(new: Path, path: Path) -> None:
+    """Put a file or folder where there may be an old one, which is only removed once the new one is there."""
+    old = _hidden(path)
+    if os.path.lexists(path):
+        path.rename(old)  # a folder cannot be renamed onto one that holds something
+    new.replace(path)
+    remove(old)
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{uuid.uuid4().hex}-{path.name}")
+
+
 def remove(path: Path) -> None:
-    """Remove a file or a folder with all it holds, if it is there."""
-    if path.is_dir():
+    """Remove a file, a link, or a folder with all it holds, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ._normalization import Normalization
+from ._writing import whole_file
 from .nn import Drift
 
 if TYPE_CHECKING:
@@ -212,16 +213,20 @@ class IsoST:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a folder: weights as safetensors, everything else as JSON.
 
-        The folder is made when missing. A model that was there is replaced; the JSON is written last and by renaming,
-        so that a folder that holds one holds a whole model.
+        The folder is made when missing. A model that was there is replaced once the new one is written; the JSON is
+        put there last, so that a folder that holds one holds a whole model.
 
         Parameters
         ----------
         path
             The folder.
+
+        Raises
+        ------
+        OSError
+            If the disk is full; the model that was there is then kept.
         """
         folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             f"{direction}.{name}": value.detach().cpu().contiguous()
             for direction, drift in self.drifts.items()
@@ -237,11 +242,11 @@ class IsoST:
             "genes": self.genes,
             "history": self.history.to_dict(orient="list"),
         }
-        (folder / _NUMBERS).unlink(missing_ok=True)
-        save_file(tensors, folder / f"{_WEIGHTS}.part")
-        (folder / f"{_WEIGHTS}.part").replace(folder / _WEIGHTS)
-        (folder / f"{_NUMBERS}.part").write_text(json.dumps(numbers), encoding="utf-8")
-        (folder / f"{_NUMBERS}.part").replace(folder / _NUMBERS)
+        with whole_file(folder / _NUMBERS) as json_file, whole_file(folder / _WEIGHTS) as weights_file:
+            save_file(tensors, weights_file)
+            json_file.write_text(json.dumps(numbers), encoding="utf-8")
+            # never the old one beside new weights: these are renamed first
+            (folder / _NUMBERS).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> IsoST:

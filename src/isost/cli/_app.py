@@ -83,7 +83,7 @@ def errors_in_a_line(*, debug: bool) -> Iterator[None]:
     """Say what is wrong with the input in one line and exit with 1; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (KeyError, ValueError, OSError, FloatingPointError) as error:
+    except (KeyError, ValueError, OSError, FloatingPointError, MemoryError) as error:
         if debug:
             raise
         # str of a KeyError is quoted

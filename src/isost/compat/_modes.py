@@ -96,8 +96,7 @@ class PublishedObjective:
             slices = [split_in_order(len(section), batch_num) for section in group]
             for batch in range(batch_num):
                 sections = [section[rows[batch]] for section, rows in zip(group, slices, strict=True)]
-                depths = torch.stack([section[:, 2].mean(dtype=torch.float64) for section in sections])
-                self.steps.append(TrajectoryObjective(sections, depths, settings=settings))
+                self.steps.append(_objective(sections, settings))
 
     def phases(self, epochs: int | Sequence[int]) -> list[Phase]:
         """Phases of training, without the loss that nothing trained can change, and without phases of it alone."""
@@ -111,6 +110,10 @@ class PublishedObjective:
     def batches(self, *, generator: torch.Generator | None = None) -> list[TrajectoryObjective]:
         """List the steps of one epoch: every part of every group, in order."""
         return self.steps
+
+    def in_gap(self, gap: int, rows: TrajectoryObjective) -> TrajectoryObjective:
+        """Make the step that sees the two sections around one gap alone."""
+        return _objective(rows.sections[gap : gap + 2], rows.settings)
 
     def weight_groups(self, forward: Drift, backward: Drift | None) -> list[WeightGroup]:
         """Weights to train: all at one learning rate."""
@@ -129,3 +132,8 @@ class PublishedObjective:
         """Loss of one step, `rows` being the one of `batches` to make."""
         step: TrajectoryObjective = rows
         return step.loss(forward, backward, iteration=iteration, phase=phase, noise_seed=noise_seed)
+
+
+def _objective(sections: Sequence[Tensor], settings: TrajectorySettings) -> TrajectoryObjective:
+    depths = torch.stack([section[:, 2].mean(dtype=torch.float64) for section in sections])
+    return TrajectoryObjective(sections, depths, settings=settings)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import yaml
 
+from isost._faults import explained
 from isost._logging import logger, step
 from isost._settings import settings as session
 from isost._writing import whole_file
@@ -215,9 +216,10 @@ def biaxial_multi_group_train(
         checkpoint_name=RESUME_TENSORS,
         checkpoint_every=checkpoint_every,
         fingerprint=record["fingerprint"],
+        sections=groups[0] if len(groups) == 1 else (),
         on_epoch=keeper,
     )
-    with step("training"):
+    with step("training"), explained(less="a larger batch_num needs less", kept=loop.kept):
         history = optimize(objective, HeldDrift(f, parts), HeldDrift(g, parts), settings=loop)
     if len(history) < sum(phase.epochs for phase in phases):
         logger.warning("%s has no %s yet: call again to go on from the last checkpoint", folder, MODEL)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from isost import _keys as keys
 from isost._logging import logger
-from isost._writing import remove, whole_file
+from isost._writing import remove, take_place, whole_file
 from isost.volume import decode
 
 from ._files import write
@@ -126,7 +126,7 @@ class SlabFolder:
         import h5py
         import zarr
 
-        unfinished = self._folder / self._store.name
+        unfinished = self._folder / "unfinished.zarr"
         write(frame, unfinished)
         whole = zarr.open_group(unfinished, mode="r+", use_consolidated=False)
         for name in ("obs", "obsm"):
@@ -137,8 +137,7 @@ class SlabFolder:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(whole.store)
-        remove(self._store)
-        unfinished.replace(self._store)
+        take_place(unfinished, self._store)
         remove(self._folder)
 
     def _path(self, i: int) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from isost._faults import explained
 from isost._logging import logger, step
 from isost._processes import join_processes
 from isost._settings import settings as session
@@ -53,6 +54,7 @@ _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
 _BRIDGE_STEPS = 200
 _LR = {"bridge": 9e-3, "trajectory": 1e-3}
 _TRAJECTORY_EPOCHS = (100, 100, 100)
+_LESS_MEMORY = "a smaller batch_size or hidden_dim, or isost.pp.slice_stack(lazy=True), needs less"
 _MOST_LEARNT = 2**19  # cells whose paths are held at a time: 1.3 GB
 
 
@@ -155,7 +157,10 @@ def fit(
         If `stack` is no stack, a setting is impossible, or another number of processes was started than
         ``devices * num_nodes``.
     FloatingPointError
-        If the loss is no longer finite.
+        If the loss is no longer finite; the message says between which sections. The weights of the last good step
+        are then in `checkpoint_dir`, as ``last_good.safetensors``.
+    MemoryError, OSError
+        If there is too little memory, or the disk is full; the message says what was kept and what to change.
 
     Examples
     --------
@@ -186,6 +191,7 @@ def fit(
         progress=session.progress if progress is None else progress,
         checkpoint_dir=None if checkpoint_dir is None else Path(checkpoint_dir),
         checkpoint_every=checkpoint_every,
+        sections=sections.stack.names,
     )
     check_settings(
         sections,
@@ -202,7 +208,7 @@ def fit(
     warn_many_steps(sections.stack, n_steps=n_steps, what="steps")
 
     random = np.random.default_rng(seed)
-    with step("fit") as notes:
+    with step("fit") as notes, explained(less=_LESS_MEMORY, kept=loop.kept):
         n_cells, adaptive = choose_smoothing(sections, random, n_cells=n_cells, adaptive=adaptive)
         moved = left_out_displacements(sections.positions)
         if expression_shift is None:

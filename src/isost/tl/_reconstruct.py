@@ -9,6 +9,7 @@ import torch
 from anndata import AnnData
 
 from isost import _keys as keys
+from isost._faults import explained
 from isost._logging import logger, step
 from isost._normalization import SPACE
 from isost._processes import Processes, join_processes
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reconstruct"]
 
+_LESS_MEMORY = "a larger voxel_size, fewer genes=, or store= needs less"
 _LAZY_ABOVE = 2 * 2**30  # bytes of decoded expression beyond which it is decoded on read
 
 
@@ -128,6 +130,8 @@ def reconstruct(
         would have no effect, or ``<store>.part`` holds parts of another volume.
     KeyError
         If a gene is not there.
+    MemoryError, OSError
+        If there is too little memory, or the disk is full; the message says what was kept and what to change.
 
     Examples
     --------
@@ -150,7 +154,8 @@ def reconstruct(
     processes, device = join_processes(devices, num_nodes, torch.device(model.device.type))
     if processes.count > 1:
         model = model.to(device)
-    with step("reconstruct") as notes:
+    kept = "nothing is kept without store=" if store is None else f"slabs that are done are kept in {store}.part"
+    with step("reconstruct") as notes, explained(less=_LESS_MEMORY, kept=lambda: kept):
         slabs = Slabs(model, stack, sections, grid, seed=seed)
         frame: dict[str, Any] = {
             "var": stack.var.iloc[columns].copy(),

@@ -8,6 +8,7 @@ import pandas as pd
 from anndata import AnnData, concat
 
 from isost import _keys as keys
+from isost._faults import explained
 from isost._logging import step
 from isost._normalization import DEPTH, SPACE
 from isost.field import balanced_sample
@@ -37,6 +38,7 @@ __all__ = ["section"]
 
 _ROUNDING = 1e-9  # of the stack's depth: a cell this near to a measured section lies in it
 _MOST_NUMBERS = 2**24  # of cells times genes at a time: bounds memory
+_LESS_MEMORY = "fewer depths or planes at a time, a smaller thickness or fewer obs= and obsm= need less"
 _BALANCED_COMPS = 10  # of the sampled expression, which the cells drawn around any place must represent
 
 
@@ -114,6 +116,8 @@ def section(
         other sections; or if a column or array to carry over is not numeric or would take a name that is written here.
     KeyError
         If there is no such column or array.
+    MemoryError
+        If there is too little memory; the message says what needs less.
 
     Examples
     --------
@@ -124,7 +128,7 @@ def section(
     check_labels(stack)
     values = CarriedValues(stack, obs=obs, obsm=obsm)
     cuts = as_cuts(sections, z=z, plane=plane, thickness=thickness)
-    with step("section") as notes:
+    with step("section") as notes, explained(less=_LESS_MEMORY, kept=lambda: "nothing was written"):
         parts = [_cut(stack, sections, model, cut, values, seed=(seed, i)) for i, cut in enumerate(cuts)]
         out = parts[0]
         if not is_single(z=z, plane=plane):

@@ -137,6 +137,14 @@ class BridgeObjective:
         # but the first
         return all(max(map(len, own)) >= self.at_least for own in (tile[:-1], tile[1:]))
 
+    def in_gap(self, gap: int, rows: Batch | None) -> Batch | None:
+        """Those `rows` of a step that cross one gap, up and down; None where one way has too few of them."""
+        whole = (_all_rows(self.forward), _all_rows(self.backward)) if rows is None else rows
+        if min(len(own[gap]) for own in whole) < self.at_least:
+            return None
+        up, down = ([part if block == gap else part[:0] for block, part in enumerate(own)] for own in whole)
+        return up, down
+
     def loss(
         self,
         forward: Drift,

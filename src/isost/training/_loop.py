@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ._schedule import Phase
 
 __all__ = ["LoopSettings", "Objective", "Progress", "WeightGroup", "optimize"]
+
+_LAST_GOOD = "last_good.safetensors"
 
 
 class WeightGroup(NamedTuple):
@@ -63,6 +66,10 @@ class Objective(Protocol):
         """
         ...
 
+    def in_gap(self, gap: int, rows: Any) -> Any:
+        """Those `rows` of a step that lie on the two sides of one gap; None where that is too few for a loss."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
@@ -92,6 +99,8 @@ class LoopSettings:
         Epochs between checkpoints.
     fingerprint
         Of the data and settings; a checkpoint with another one is refused.
+    sections
+        Names of the sections in the objective's order, to name a gap in which the loss is no number.
     on_epoch
         Called after every epoch, before a checkpoint is written.
     """
@@ -107,7 +116,19 @@ class LoopSettings:
     checkpoint_name: str = "checkpoint.safetensors"
     checkpoint_every: int = 50
     fingerprint: str = ""
+    sections: Sequence[str] = ()
     on_epoch: Callable[[Progress], None] | None = None
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint's file."""
+        return self.checkpoint_dir / self.checkpoint_name if self.checkpoint_dir else None
+
+    def kept(self) -> str:
+        """Say what is left of a training that stops now."""
+        if self.checkpoint is not None and self.checkpoint.exists():
+            return f"{self.checkpoint} holds the training up to its last checkpoint, from which the same call goes on"
+        return "no checkpoint was written yet" if self.checkpoint else "nothing is kept without checkpoint_dir="
 
 
 @dataclass
@@ -164,7 +185,8 @@ def optimize(
     Raises
     ------
     FloatingPointError
-        When the loss or its gradient is no longer finite; the weights are those of the last good step.
+        When the loss or its gradient is no longer finite; the gaps where that is so are named. The weights are those of
+        the last good step, which are also written beside the checkpoint, as ``last_good.safetensors``.
     ValueError
         When the objective finds nothing to train on, or the checkpoint is that of another fit.
     """
@@ -179,7 +201,7 @@ def optimize(
         weight_decay=settings.weight_decay,
         foreach=True,  # all weights at once: as many small ones as these cost more to visit than to change
     )
-    path = settings.checkpoint_dir / settings.checkpoint_name if settings.checkpoint_dir else None
+    path = settings.checkpoint
     kept = {"fingerprint": settings.fingerprint}
     at = Progress()
     if path is not None and processes.of_first(path.exists()):
@@ -200,9 +222,10 @@ def optimize(
                     bar.update()
                     if settings.on_epoch is not None:
                         settings.on_epoch(at)
-                    due = at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs
-                    if path is not None and due and processes.rank == 0:
-                        save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at) | kept)
+                    if at.epoch % settings.checkpoint_every == 0 or at.epoch == phase.epochs:
+                        if path is not None and processes.rank == 0:
+                            save_checkpoint(path, modules=modules, optimizer=optimizer, progress=vars(at) | kept)
+                        logger.info("epoch %d of %d: loss %.6g", len(at.history), total, numbers["loss"])
                 at.phase, at.epoch, at.iteration = at.phase + 1, 0, 0
         except KeyboardInterrupt:
             if processes.count > 1:  # the others have not stopped at the same step, if at all
@@ -210,6 +233,11 @@ def optimize(
             logger.warning(
                 "training was interrupted after %d of %d epochs; the model is usable", len(at.history), total
             )
+        except FloatingPointError:
+            if path is not None and processes.rank == 0:
+                last = path.with_name(_LAST_GOOD)
+                save_checkpoint(last, modules=modules, optimizer=optimizer, progress=vars(at) | kept)
+            raise
     return at.history
 
 
@@ -244,23 +272,26 @@ def _epoch(
         raise ValueError(msg)
     sums: dict[str, float] = {}
     for i, rows in enumerate(batches):
-        if settings.anneal:
-            done = (at.epoch + i / len(batches)) / phase.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * group["lr_factor"] * _annealed(done)
+        done = (at.epoch + i / len(batches)) / phase.epochs
+        for group in optimizer.param_groups:  # in every step, as a checkpoint brings its own along
+            group["lr"] = settings.lr * group["lr_factor"] * (_annealed(done) if settings.anneal else 1.0)
         noise_seed = int(torch.randint(2**62, (), generator=generator))
-        loss, numbers = objective.loss(
-            forward, backward, iteration=at.iteration, phase=phase, noise_seed=noise_seed, rows=rows
+
+        differentiate = partial(
+            _differentiate,
+            *(objective, forward, backward, optimizer, processes),
+            iteration=at.iteration,
+            phase=phase,
+            noise_seed=noise_seed,
         )
-        optimizer.zero_grad()
-        if loss.requires_grad:  # a process may have no share in a step
-            loss.backward()  # type: ignore[no-untyped-call]
-        if processes.count > 1:
-            numbers = _averaged(optimizer, numbers, processes)
-        if not (math.isfinite(numbers["loss"]) and _finite_gradient(optimizer)):
+        numbers, is_finite = differentiate(rows=rows)
+        if not is_finite:
+            own = [objective.in_gap(gap, rows) for gap in range(len(settings.sections) - 1)]
+            wrong = [gap for gap, part in enumerate(own) if part is not None and not differentiate(rows=part)[1]]
             msg = (
                 f"the loss is {numbers['loss']} or has no finite gradient in epoch {at.epoch + 1} of the {phase.name} "
-                f"phase; a lower learning rate than lr={settings.lr} usually mends it"
+                f"phase{_between(wrong, settings.sections)}; a lower learning rate than lr={settings.lr} usually mends "
+                f"it; {settings.kept()}"
             )
             raise FloatingPointError(msg)
         optimizer.step()
@@ -269,6 +300,31 @@ def _epoch(
         for name, value in numbers.items():
             sums[name] = sums.get(name, 0.0) + value / len(batches)
     return sums
+
+
+def _differentiate(
+    objective: Objective,
+    forward: Drift,
+    backward: Drift | None,
+    optimizer: torch.optim.Optimizer,
+    processes: Processes,
+    **kws: Any,
+) -> tuple[dict[str, float], bool]:
+    """Find the gradient of one step; return the step's numbers, and whether loss and gradient are finite."""
+    loss, numbers = objective.loss(forward, backward, **kws)
+    optimizer.zero_grad()
+    if loss.requires_grad:  # a process may have no share in a step
+        loss.backward()  # type: ignore[no-untyped-call]
+    if processes.count > 1:
+        numbers = _averaged(optimizer, numbers, processes)
+    return numbers, math.isfinite(numbers["loss"]) and _finite_gradient(optimizer)
+
+
+def _between(gaps: Sequence[int], sections: Sequence[str]) -> str:
+    """Say which gaps are meant."""
+    if len(gaps) == len(sections) - 1 > 1:
+        return ", in every gap"
+    return "".join(f", between sections {sections[gap]!r} and {sections[gap + 1]!r}" for gap in gaps)
 
 
 def _averaged(optimizer: torch.optim.Optimizer, numbers: dict[str, float], processes: Processes) -> dict[str, float]:

@@ -168,6 +168,14 @@ class TrajectoryObjective:
     def _can_compare(self, tile: Sequence[Tensor]) -> bool:
         return any(min(len(rows) for rows in pair) >= self.settings.min_cells for pair in pairwise(tile))
 
+    def in_gap(self, gap: int, rows: Sequence[Tensor] | None) -> list[Tensor] | None:
+        """Those `rows` of a step that lie in the two sections around one gap; None where these are too few."""
+        whole = [torch.arange(len(section)) for section in self.sections] if rows is None else rows
+        sides = range(gap, gap + 2)
+        if min(len(whole[k]) for k in sides) < self.settings.min_cells:
+            return None
+        return [own if k in sides else own[:0] for k, own in enumerate(whole)]
+
     def loss(
         self,
         forward: Drift,

@@ -163,7 +163,7 @@ def test_too_little_memory_is_told_with_what_needs_less(work: Callable[[], objec
 
 
 def test_other_errors_are_as_they_were() -> None:
-    with pytest.raises(OSError, match="^another$"), explained(less="less", kept=lambda: "nothing"):
+    with pytest.raises(OSError, match=r"^another$"), explained(less="less", kept=lambda: "nothing"):
         raise OSError("another")
 
 

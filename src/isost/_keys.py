@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 UNS = "isost"  # uns: parameters, normalisation, grid
+PROVENANCE = "provenance"  # uns["isost"]: what made this, enough to make it again
 STATE = "X_isost"  # obsm of a stack: normalised state (n, 3 + G)
 SPATIAL = "spatial"  # obsm: positions (n, 3), input units
 SECTION = "section"  # obs of a stack: ordered categorical, in z order

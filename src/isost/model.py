@@ -120,6 +120,9 @@ class IsoST:
         Variance of a cell's components about their expectation, (C,).
     history
         One row an epoch: epoch, phase, loss and its parts.
+    provenance
+        What made it: versions, platform, settings and all parameters, of the fit and of the stack. Empty for a model
+        that was not fitted by isost.
     """
 
     def __init__(
@@ -134,6 +137,7 @@ class IsoST:
         component_variance: NDArray[np.floating],
         cell_variance: NDArray[np.floating],
         history: pd.DataFrame | None = None,
+        provenance: dict[str, Any] | None = None,
     ) -> None:
         self.settings = settings
         self.forward = forward
@@ -144,6 +148,7 @@ class IsoST:
         self.component_variance = np.asarray(component_variance, dtype=np.float64)
         self.cell_variance = np.asarray(cell_variance, dtype=np.float64)
         self.history = pd.DataFrame() if history is None else history
+        self.provenance = provenance or {}
 
     def __repr__(self) -> str:
         s = self.settings
@@ -241,10 +246,11 @@ class IsoST:
             "normalization": {key: value.tolist() for key, value in self.normalization.to_dict().items()},
             "genes": self.genes,
             "history": self.history.to_dict(orient="list"),
+            "provenance": self.provenance,
         }
         with whole_file(folder / _NUMBERS) as json_file, whole_file(folder / _WEIGHTS) as weights_file:
             save_file(tensors, weights_file)
-            json_file.write_text(json.dumps(numbers), encoding="utf-8")
+            json_file.write_text(json.dumps(numbers, default=_plain), encoding="utf-8")
             # never the old one beside new weights: these are renamed first
             (folder / _NUMBERS).unlink(missing_ok=True)
 
@@ -301,7 +307,13 @@ class IsoST:
             genes=numbers["genes"],
             **{name: tensors[f"{_COMPONENTS}.{name}"].cpu().numpy() for name in _COMPONENT_ARRAYS},
             history=pd.DataFrame(numbers["history"]),
+            provenance=numbers.get("provenance"),
         )
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and numbers of numpy, as JSON can hold them."""
+    return value.tolist()
 
 
 def _read_numbers(folder: Path) -> dict[str, Any]:

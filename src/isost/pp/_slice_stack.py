@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
+from isost._keys import PCS, PROVENANCE, SECTION, SPATIAL, STATE, UNS
 from isost._logging import step
 from isost._normalization import EXPRESSION, SPACE, Normalization
+from isost._provenance import provenance
 
 from ._check import tell
 from ._checks import Look, findings
@@ -97,7 +98,8 @@ def slice_stack(
     uns["isost"]
         ``params``: the parameters of this call; ``normalization``: ``minimum`` and ``scale`` of the 3 + G dimensions;
         ``gene_mean`` and ``gene_scale`` of the z-scores; ``gene_range``: least and largest values (2, genes);
-        ``sections``: ``names`` and depths ``z``, in z order.
+        ``sections``: ``names`` and depths ``z``, in z order; ``provenance``: versions, platform, settings and all
+        parameters, enough to make it again.
 
     Raises
     ------
@@ -122,6 +124,7 @@ def slice_stack(
     --------
     >>> stack = isost.pp.slice_stack([first, second], z=[0.0, 50.0])
     """
+    given = locals().copy()
     if n_comps < 1:
         msg = f"n_comps must be at least 1, but is {n_comps}"
         raise ValueError(msg)
@@ -148,6 +151,8 @@ def slice_stack(
         }
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
         stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
+        given["z"] = [depths[name] for name in points]  # in the order given
+        stack.uns[UNS][PROVENANCE] = provenance("isost.pp.slice_stack", given)
         if check:
             look = Look.of(sections, points, depths, stack.X, genes_named=genes is not None, seed=seed)
             tell(findings(look), stacklevel=2)

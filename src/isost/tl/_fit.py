@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from isost import _keys as keys
 from isost._faults import explained
 from isost._logging import logger, step
 from isost._processes import join_processes
+from isost._provenance import provenance
 from isost._settings import settings as session
 from isost.field import LocalLinear
 from isost.generation import cell_variance
@@ -149,7 +151,7 @@ def fit(
 
     Returns
     -------
-    The model; `model.history` has a row an epoch.
+    The model; `model.history` has a row an epoch, `model.provenance` says what made it.
 
     Raises
     ------
@@ -166,6 +168,8 @@ def fit(
     --------
     >>> model = isost.tl.fit(isost.pp.slice_stack(adatas))
     """
+    given = locals().copy()
+    given |= given.pop("trajectory_kws")
     sections = Sections(stack)
     check_objective(objective, sigma=sigma)
     settings = ModelSettings(
@@ -243,6 +247,9 @@ def fit(
         model.history = pd.DataFrame(optimize(task, model.forward, model.backward, settings=loop, processes=processes))
         for drift in model.drifts.values():
             drift.eval()
+        model.provenance = provenance(
+            "isost.tl.fit", given, device=as_device(device), stack=stack.uns[keys.UNS].get(keys.PROVENANCE)
+        )
         notes.append(
             f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {n_cells} "
             f"{'like ' if adaptive else ''}cells, "

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from isost.training import TrajectorySettings
@@ -83,7 +84,7 @@ def _check_of_objective(
         raise ValueError(msg)
     if not bridge:
         return
-    if loop.epochs is not None and not (isinstance(loop.epochs, int) and loop.epochs >= 0):
+    if loop.epochs is not None and not (isinstance(loop.epochs, int | np.integer) and loop.epochs >= 0):
         msg = f"epochs of the bridge must be one number, not negative, got {loop.epochs!r}"
         raise ValueError(msg)
     if not settings.dual:

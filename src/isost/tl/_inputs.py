@@ -9,7 +9,7 @@ import scipy.sparse as sp
 import torch
 from anndata import AnnData
 
-from isost._keys import STATE, UNS
+from isost._keys import PROVENANCE, STATE, UNS
 from isost.generation import Expectation
 from isost.pp import GenePCA, Stack, read_rows, slice_stack
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from isost.model import IsoST
 
-__all__ = ["Sections", "as_device", "as_stack", "check_fits", "dense", "is_stack", "warn_many_steps"]
+__all__ = ["Sections", "as_device", "as_stack", "check_fits", "dense", "is_stack", "record_of", "warn_many_steps"]
 
 _MANY_STEPS = 1000
 _SAME = 1e-6  # of the data's width: rounding, where the same sections were prepared twice
@@ -128,6 +128,12 @@ def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:
     if not same:
         msg = f"the model was fitted to sections with another normalisation; {again}"
         raise ValueError(msg)
+
+
+def record_of(adata: AnnData, model: IsoST) -> dict[str, Any]:
+    """Gather what made the stack and the model, and where the model computes."""
+    device = next(model.forward.parameters()).device
+    return {"device": device, "stack": adata.uns[UNS].get(PROVENANCE), "model": model.provenance}
 
 
 def warn_many_steps(stack: Stack, *, n_steps: NDArray[np.integer], what: str) -> None:

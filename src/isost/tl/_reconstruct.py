@@ -13,11 +13,12 @@ from isost._faults import explained
 from isost._logging import logger, step
 from isost._normalization import SPACE
 from isost._processes import Processes, join_processes
+from isost._provenance import provenance
 from isost.io import SlabFolder, read_volume
 from isost.volume import Grid, decode, decoded_bytes, default_voxel_size
 
 from ._fit import fit
-from ._inputs import Sections, as_stack, check_fits, warn_many_steps
+from ._inputs import Sections, as_stack, check_fits, record_of, warn_many_steps
 from ._labels import check_labels, label_colors
 from ._launch import shared
 from ._slabs import Slabs
@@ -120,8 +121,10 @@ def reconstruct(
         Colours of the categories, where the sections agree on them.
     uns["isost"]
         ``grid``: ``origin``, ``voxel_size``, ``shape``; ``gene_mean`` and ``gene_scale`` (genes,) of the decoding;
-        ``params``: ``seed``, and what ``model`` says of itself. Where only some genes were decoded, ``all_genes``:
-        ``names``, ``PCs``, ``gene_mean`` and ``gene_scale`` of all of them, to decode any other by the same formula.
+        ``params``: ``seed``, and what ``model`` says of itself; ``provenance``: versions, platform, settings and all
+        parameters, of this call, of the stack and of the model, enough to make it again. Where only some genes were
+        decoded, ``all_genes``: ``names``, ``PCs``, ``gene_mean`` and ``gene_scale`` of all of them, to decode any other
+        by the same formula.
 
     Raises
     ------
@@ -137,6 +140,7 @@ def reconstruct(
     --------
     >>> volume = isost.tl.reconstruct(adatas)
     """
+    given = locals().copy()
     if model is not None and fit_kws:
         msg = f"fit_kws={dict(fit_kws)!r} has no effect when a model is given; leave one of the two out"
         raise ValueError(msg)
@@ -167,6 +171,7 @@ def reconstruct(
                     "gene_mean": sections.stack.gene_mean[columns],
                     "gene_scale": sections.stack.gene_scale[columns],
                     "params": {"seed": seed, "model": repr(model)},
+                    keys.PROVENANCE: provenance("isost.tl.reconstruct", given, **record_of(stack, model)),
                     **({} if genes is None else {"all_genes": _decoding(stack, model, sections.stack)}),
                 }
             },

@@ -11,13 +11,14 @@ from isost import _keys as keys
 from isost._faults import explained
 from isost._logging import step
 from isost._normalization import DEPTH, SPACE
+from isost._provenance import provenance
 from isost.field import balanced_sample
 from isost.generation import carry_sections, locate
 from isost.pp import read_rows
 from isost.volume import cell_spacing, decode
 
 from ._cuts import DepthCut, PlaneCut, as_cuts, is_single
-from ._inputs import Sections, check_fits
+from ._inputs import Sections, check_fits, record_of
 from ._labels import check_labels, label_colors, label_columns
 from ._origins import Carrying, origins
 from ._sampling import Sampler
@@ -107,7 +108,8 @@ def section(
         Colours of the categories, where the stack has them.
     uns["isost"]
         ``params``: ``seed``, what ``model`` says of itself, and ``z``, or ``origin``, ``normal`` (of length 1) and
-        ``thickness`` of the planes.
+        ``thickness`` of the planes; ``provenance``: versions, platform, settings and all parameters, of this call, of
+        the stack and of the model, enough to make it again.
 
     Raises
     ------
@@ -123,6 +125,7 @@ def section(
     --------
     >>> middle = isost.tl.section(stack, model=model, z=75.0)
     """
+    given = locals().copy()
     sections = Sections(stack)
     check_fits(model, stack, sections.stack)
     check_labels(stack)
@@ -136,7 +139,10 @@ def section(
                 part.obs[keys.CUT] = i
             names = [str(i) for i in range(len(parts))]
             out = concat(parts, keys=names, index_unique="_cut", merge="same", uns_merge="same")
-        out.uns[keys.UNS] = {"params": {"seed": seed, "model": repr(model), **_described(cuts)}}
+        out.uns[keys.UNS] = {
+            "params": {"seed": seed, "model": repr(model), **_described(cuts)},
+            keys.PROVENANCE: provenance("isost.tl.section", given, **record_of(stack, model)),
+        }
         notes.append(f"{out.n_obs} cells on {len(cuts)} cuts")
     return out
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -101,7 +103,7 @@ def phases(epochs: int | Sequence[int], *, alpha: float = 0.1, warm_up_rate: flo
     ValueError
         If there are more than four entries or none, or one is negative.
     """
-    counts = [epochs] if isinstance(epochs, int) else [int(count) for count in epochs]
+    counts = [int(epochs)] if isinstance(epochs, int | np.integer) else [int(count) for count in epochs]
     if len(counts) not in _ORDER or min(counts) < 0:
         msg = (
             f"epochs must be one to four numbers of epochs, none negative, got {epochs!r}; e.g. epochs=(100, 100, 100)"

@@ -11,7 +11,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 export MPLBACKEND ?= Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long baselines lint docs bench clean
+.PHONY: help demo test test-long baselines faults fuzz lint docs bench clean
 
 help:  ## say what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/'
@@ -27,6 +27,12 @@ test-long: $(INSTALLED_TEST)  ## random sections through the public functions, 2
 
 baselines: $(INSTALLED_TEST)  ## draw the pictures anew that the tests compare with; look at them before you commit
 	ISOST_NEW_BASELINES=1 $(BIN)/python -m pytest -q tests/pl/test_images.py
+
+faults: $(INSTALLED)  ## kill isost 50 times at random moments: does it end as if it had not been?
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore benchmarks/faults.py
+
+fuzz: $(INSTALLED_TEST)  ## damaged and hostile files, 25 times as many as in the tests
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_hostile_files.py
 
 lint: $(INSTALLED_TEST)  ## style, types, and which room may import which
 	$(BIN)/ruff check .

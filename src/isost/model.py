@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ._normalization import Normalization
+from ._untrusted import untrusted
 from ._writing import whole_file
 from .nn import Drift
 
@@ -29,6 +31,8 @@ __all__ = ["IsoST", "ModelSettings"]
 
 _WEIGHTS, _NUMBERS = "weights.safetensors", "model.json"
 _COMPONENTS = "components"
+_LEAST = {"seed": 0, "delta_z": 1e-6}
+_MOST = {"seed": 2**63, "unet_depth": 32}
 _COMPONENT_ARRAYS = ("loadings", "component_variance", "cell_variance")
 
 
@@ -277,6 +281,11 @@ class IsoST:
             if not (folder / name).is_file():
                 msg = f"{folder} holds no model: {name} is missing; a model is a folder written by IsoST.save"
                 raise FileNotFoundError(msg)
+        with untrusted(folder):
+            return cls._loaded(folder, device)
+
+    @classmethod
+    def _loaded(cls, folder: Path, device: str | torch.device) -> IsoST:
         numbers = _read_numbers(folder)
         settings = _settings(numbers, folder)
         try:
@@ -299,7 +308,7 @@ class IsoST:
                 msg = f"{folder / _WEIGHTS} does not fit the settings in {_NUMBERS}: {error}"
                 raise ValueError(msg) from error
             drifts[direction].eval()
-        return cls(
+        model = cls(
             settings,
             drifts["forward"],
             drifts.get("backward"),
@@ -309,6 +318,24 @@ class IsoST:
             history=pd.DataFrame(numbers["history"]),
             provenance=numbers.get("provenance"),
         )
+        if not (_fits(model) and all(bool(tensor.isfinite().all()) for tensor in tensors.values())):
+            msg = f"the parts of the model in {folder} do not fit each other, or are not finite; write it again"
+            raise ValueError(msg)
+        return model
+
+
+def _fits(model: IsoST) -> bool:
+    """Whether the parts of a model that was read have shapes that belong together."""
+    n_dims, n_mean_comps = 3 + model.settings.n_comps, model.component_variance.shape
+    bounds = (model.normalization.minimum, model.normalization.scale)
+    return bool(
+        all(bound.shape == (n_dims,) and np.isfinite(bound).all() for bound in bounds)
+        and (model.normalization.scale > 0).all()
+        and all(isinstance(gene, str) for gene in model.genes)
+        and (not model.genes or model.loadings.shape == (len(model.genes), *n_mean_comps))
+        and model.cell_variance.shape == n_mean_comps
+        and isinstance(model.provenance, dict)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -340,4 +367,19 @@ def _settings(numbers: dict[str, Any], folder: Path) -> ModelSettings:
         raise ValueError(msg)
     if "sigma" in given:
         given["sigma"] = tuple(given["sigma"])
+    wrong = [f.name for f in fields(ModelSettings) if f.name in given and not _is_sound(f.name, f.type, given[f.name])]
+    if wrong:
+        msg = f"{folder / _NUMBERS} has impossible settings: {', '.join(wrong)}; write the model again by IsoST.save"
+        raise ValueError(msg)
     return ModelSettings(**given)
+
+
+def _is_sound(name: str, kind: Any, value: Any) -> bool:
+    """Whether a setting that was read is one that some model can have, and no machine would break on."""
+    if kind == "int":
+        return type(value) is int and _LEAST.get(name, 1) <= value <= _MOST.get(name, 2**20)
+    if kind == "float":
+        return type(value) in (int, float) and math.isfinite(value) and value >= _LEAST.get(name, 0)
+    if name == "sigma":
+        return len(value) == 4 and all(_is_sound("", "float", one) for one in value)
+    return isinstance(value, bool) if kind == "bool" else value in ("bridge", "trajectory")

@@ -197,7 +197,7 @@ def test_csvs_that_do_not_fit_are_refused(published_folder: Callable[..., Path])
     _rewrite(folder / "min_dic.csv", lambda table: pd.concat([table, table]))
     refused(r"min_dic\.csv must hold one row of finite numbers")
     (folder / "min_dic.csv").write_text("")
-    refused(r"min_dic\.csv is no table")
+    refused(r"min_dic\.csv is damaged")
     (folder / "min_dic.csv").unlink()
     refused(r"there is no .*min_dic\.csv", FileNotFoundError)
     # an index column, as pandas writes one, is no harm

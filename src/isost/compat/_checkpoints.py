@@ -12,6 +12,7 @@ import yaml
 from isost._keys import UNS
 from isost._logging import logger
 from isost._normalization import EXPRESSION, Normalization
+from isost._untrusted import untrusted
 from isost._writing import whole_file
 from isost.field import choose_smoothing
 from isost.generation import cell_variance
@@ -73,7 +74,9 @@ def load_checkpoint(
     >>> section = isost.tl.section(stack, model=model, z=0.45)
     """
     weights, record = read_weights(experiment_dir, name), read_record(experiment_dir)
-    settings = dataclasses.replace(weights.settings, seed=int(record.get("seed", 0)))
+    with untrusted(experiment_dir):
+        settings = dataclasses.replace(weights.settings, seed=int(record.get("seed", 0)))
+        history = pd.DataFrame(record.get("history", []))
     up, down = weights.f.to(device), weights.g.to(device)
     if record.get("descending", _is_descending(stack)):
         if not settings.dual:
@@ -100,7 +103,6 @@ def load_checkpoint(
         n_cells, adaptive, rest = _of_stack(view, n_cells)
         settings = dataclasses.replace(settings, n_cells=n_cells, adaptive=adaptive)
         rest |= {"normalization": view.normalization, "genes": list(stack.var_names)}
-    history = pd.DataFrame(record.get("history", []))
     return IsoST(settings, up, down if settings.dual else None, history=history, **rest)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 import yaml
 
+from isost._untrusted import untrusted
 from isost.model import ModelSettings
 from isost.training import TrajectorySettings
 
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Config", "read_config"]
+__all__ = ["Config", "load_yaml", "read_config"]
 
 PLANAR_BELOW = 1e-4  # of std_z: the cells of a frame then keep one depth
 N_NEIGHBORS = 5
+_MOST_BYTES = 2**20
 UNET_DEPTHS = {"IsoST": 2, "IsoSTImageReg": 3}
 
 _TEMPLATE_KEYS = frozenset(
@@ -149,17 +152,33 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     if not path.is_file():
         msg = f"there is no config {path}"
         raise FileNotFoundError(msg)
+    with untrusted(path):
+        return _config(path, load_yaml(path))
+
+
+def load_yaml(path: Path) -> Any:
+    """Read a small file of YAML without aliases, of which a few lines can stand for more than memory holds."""
+    if path.stat().st_size > _MOST_BYTES:
+        msg = f"{path} is larger than a config of {_MOST_BYTES:,} bytes can be"
+        raise ValueError(msg)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            msg = f"{path} has YAML aliases (*name); write out what they stand for"
+            raise ValueError(msg)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         msg = f"{path} is not YAML: {error}"
         raise ValueError(msg) from error
+
+
+def _config(path: Path, content: Any) -> Config:
     if not isinstance(content, dict) or not isinstance(content.get("params"), dict):
         msg = f"{path} must hold `trainer` and `params`, as the published configs do"
         raise ValueError(msg)
     trainer = content.get("trainer", "IsoST")
-    if trainer not in UNET_DEPTHS:
-        msg = f"{path}: trainer is {trainer!r}; it must be one of {sorted(UNET_DEPTHS)}"
+    if not isinstance(trainer, str) or trainer not in UNET_DEPTHS:
+        msg = f"{path}: trainer is {reprlib.repr(trainer)}; it must be one of {sorted(UNET_DEPTHS)}"
         raise ValueError(msg)
     params = {str(key): value for key, value in content["params"].items()}
     kinds = {f.name: str(f.type) for f in dataclasses.fields(Config) if f.name not in {"trainer", "template"}}
@@ -167,7 +186,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
         set(params) - set(kinds) - _TEMPLATE_KEYS
     )
     if unknown:
-        warnings.warn(f"{path} has keys that mean nothing here: {', '.join(unknown)}", UserWarning, stacklevel=2)
+        warnings.warn(f"{path} has keys that mean nothing here: {', '.join(unknown)}", UserWarning, stacklevel=3)
     if lacking := [key for key in ("gene_dim", "hidden_dim") if key not in params]:
         msg = f"{path} lacks {' and '.join(lacking)} under params; there is no default"
         raise ValueError(msg)
@@ -186,7 +205,7 @@ def read_config(path: str | os.PathLike[str]) -> Config:
 def _parsed(key: str, value: Any, kind: str) -> Any:
     if kind == "bool":
         if not isinstance(value, bool):
-            msg = f"{key} must be true or false, got {value!r}"
+            msg = f"{key} must be true or false, got {reprlib.repr(value)}"
             raise ValueError(msg)
         return value
     if kind == "str":
@@ -197,12 +216,12 @@ def _parsed(key: str, value: Any, kind: str) -> Any:
 def _named(key: str, value: Any) -> str:
     if key == "method":
         if value != "euler":
-            msg = f"method is {value!r}, but the one solver there is, is 'euler'"
+            msg = f"method is {reprlib.repr(value)}, but the one solver there is, is 'euler'"
             raise ValueError(msg)
     elif not isinstance(kind := getattr(torch.optim, str(value), None), type) or not (
         issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
     ):
-        msg = f"{key} is {value!r}, which is not in torch.optim; choose one such as NAdam or Adam"
+        msg = f"{key} is {reprlib.repr(value)}, which is not in torch.optim; choose one such as NAdam or Adam"
         raise ValueError(msg)
     return str(value)
 
@@ -212,13 +231,14 @@ def _number(key: str, value: Any, *, whole: bool) -> float:
         if isinstance(value, bool):
             raise ValueError
         number = float(value)
-    except (TypeError, ValueError) as error:
-        msg = f"{key} must be a number, got {value!r}"
+    except (TypeError, ValueError, OverflowError) as error:
+        msg = f"{key} must be a number, got {reprlib.repr(value)}"
         raise ValueError(msg) from error
     if not math.isfinite(number) or number < 0 or (number == 0 and key in _POSITIVE):
-        msg = f"{key} must be {'positive' if key in _POSITIVE else 'a number that is not negative'}, got {value!r}"
+        kind = "positive" if key in _POSITIVE else "a number that is not negative"
+        msg = f"{key} must be {kind}, got {reprlib.repr(value)}"
         raise ValueError(msg)
     if whole and number != int(number):
-        msg = f"{key} must be a whole number, got {value!r}"
+        msg = f"{key} must be a whole number, got {reprlib.repr(value)}"
         raise ValueError(msg)
     return int(number) if whole else number

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from isost._untrusted import untrusted
 from isost._writing import whole_file
 from isost.nn import Drift, from_published, to_published
 
@@ -73,7 +74,11 @@ def read_weights(experiment_dir: str | os.PathLike[str], name: str = MODEL) -> W
         If they cannot be read, or do not belong together.
     """
     folder = Path(experiment_dir)
-    path = folder / name
+    with untrusted(folder / name):
+        return _weights(folder, folder / name)
+
+
+def _weights(folder: Path, path: Path) -> Weights:
     content = read_tensors(path)
     config = read_config(folder / CONFIG)
     if not isinstance(content, dict) or not set(content) >= _KEYS or not _are_tensors(content):
@@ -130,11 +135,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file of one object; an empty one when there is no file."""
     if not path.is_file():
         return {}
-    try:
+    with untrusted(path):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is damaged: {error}"
-        raise ValueError(msg) from error
     if not isinstance(content, dict):
         msg = f"{path} must hold one JSON object"
         raise ValueError(msg)

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from isost._logging import step
 from isost._settings import settings as session
+from isost._untrusted import untrusted
 from isost._writing import whole_file
 from isost.sde import GaussianNoise, depth_grid, walk
 from isost.tl import few_threads
@@ -54,9 +55,11 @@ def frame_paths(result_dir: str | os.PathLike[str]) -> list[Path]:
     if not numbered:
         msg = f"{result_dir} holds no frames such as 0_forward.npy: call isost.compat.fine_inference first"
         raise FileNotFoundError(msg)
-    n_frames = max(read_json(Path(result_dir) / RECORD).get("n_frames", 0), max(numbered) + 1)
-    if missing := [number for number in range(n_frames) if number not in numbered]:
-        msg = f"{result_dir} lacks the frame {missing[0]}_forward.npy, of {n_frames}; call fine_inference again"
+    with untrusted(Path(result_dir) / RECORD):
+        n_frames = max(int(read_json(Path(result_dir) / RECORD).get("n_frames", 0)), max(numbered) + 1)
+    missing = next((number for number in range(n_frames) if number not in numbered), None)
+    if missing is not None:
+        msg = f"{result_dir} lacks the frame {missing}_forward.npy, of {n_frames}; call fine_inference again"
         raise FileNotFoundError(msg)
     return [numbered[number] for number in range(n_frames)]
 

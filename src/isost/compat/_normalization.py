@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from isost._normalization import Normalization
+from isost._untrusted import untrusted
 from isost._writing import whole_file
 
 if TYPE_CHECKING:
@@ -101,11 +102,8 @@ def _row(path: Path) -> dict[str, float]:
     if not path.is_file():
         msg = f"there is no {path}, which undoes the normalisation of the sections"
         raise FileNotFoundError(msg)
-    try:
+    with untrusted(path):
         table = pd.read_csv(path, float_precision="round_trip")
-    except (ValueError, pd.errors.ParserError) as error:
-        msg = f"{path} is no table: {error}"
-        raise ValueError(msg) from error
     values = {str(name): column.to_numpy() for name, column in table.items() if not str(name).startswith("Unnamed")}
     if len(table) != 1 or not all(np.issubdtype(v.dtype, np.number) and np.isfinite(v).all() for v in values.values()):
         msg = f"{path} must hold one row of finite numbers"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from isost._untrusted import untrusted
+
 from ._experiment import CONFIG, MODEL, checkpoints, read_json
 from ._inference import RECORD, frame_paths
 from ._volume import COMPONENTS, DENSITY, VOLUME
@@ -36,7 +38,9 @@ def check_outputs(
     """
     rows: list[tuple[str, bool, str]] = []
     if experiment_dir is None and result_dir is not None:
-        experiment_dir = read_json(Path(result_dir) / RECORD).get("experiment")
+        with untrusted(Path(result_dir) / RECORD):
+            experiment_dir = read_json(Path(result_dir) / RECORD).get("experiment")
+            experiment_dir = None if experiment_dir is None else Path(experiment_dir)
     if experiment_dir is not None:
         folder = Path(experiment_dir)
         for path in (folder / CONFIG, folder / MODEL):
@@ -65,18 +69,20 @@ def _frames_row(folder: Path) -> tuple[str, bool, str]:
 
 
 def _array_shape(path: Path) -> str:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    with untrusted(path):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     return f"{array.shape} {array.dtype}"
 
 
 def _csv_shape(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        n_columns = len(next(file).split(","))
+    with untrusted(path), path.open(encoding="utf-8") as file:
+        n_columns = len(next(file, "").split(","))
         return f"{sum(1 for _ in file)} rows, {n_columns} columns"
 
 
 def _parquet_shape(path: Path) -> str:
     import pyarrow.parquet as pq
 
-    about = pq.ParquetFile(path).metadata
+    with untrusted(path):
+        about = pq.ParquetFile(path).metadata
     return f"{about.num_rows} rows, {about.num_columns} columns"

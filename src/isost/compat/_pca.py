@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from isost._untrusted import untrusted
 from isost.volume import decode
 
-from ._tensors import write_arrays
+from ._tensors import read_arrays, write_arrays
 
 if TYPE_CHECKING:
     import os
@@ -133,10 +134,15 @@ def _read(path: str | Path, *, trusted: bool) -> LinearPCA:
 
 def _read_arrays(path: str | Path) -> LinearPCA:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name], np.float64) for name in _ARRAYS}
-            genes = tuple(map(str, file["genes"])) if "genes" in file.files else None
-    except (KeyError, ValueError, OSError, EOFError) as error:
+        file = read_arrays(path)
+        arrays = {name: np.asarray(file[name], np.float64) for name in _ARRAYS}
+        genes = tuple(map(str, file["genes"])) if "genes" in file else None
+        n_genes = len(arrays["loadings"])
+        if arrays["loadings"].ndim != 2 or any(arrays[name].shape != (n_genes,) for name in _ARRAYS[1:]):
+            raise ValueError("the shapes of its arrays do not fit")
+        if not all(np.isfinite(array).all() for array in arrays.values()) or (genes and len(genes) != n_genes):
+            raise ValueError("its numbers are not finite, or its genes not as many")
+    except (KeyError, TypeError, ValueError) as error:
         msg = f"{path} holds no PCA that isost.compat.convert_pca wrote: {error}"
         raise ValueError(msg) from error
     return LinearPCA(**arrays, genes=genes)
@@ -175,7 +181,8 @@ def read_genes(path: str | os.PathLike[str]) -> list[str]:
     if not Path(path).is_file():
         msg = f"there is no list of genes {path}"
         raise FileNotFoundError(msg)
-    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    with untrusted(path):
+        table = pd.read_csv(path, keep_default_na=False, dtype=str)
     for column in ("gene_symbol", "gene"):
         if column in table:
             return list(table[column])
@@ -191,7 +198,13 @@ def read_mean_sd(path: str | os.PathLike[str], genes: Sequence[str]) -> tuple[ND
     if not Path(path).is_file():
         msg = f"there is no table of means and standard deviations {path}"
         raise FileNotFoundError(msg)
-    table = pd.read_csv(path, keep_default_na=False)
+    with untrusted(path):
+        return _mean_sd(path, pd.read_csv(path, keep_default_na=False), genes)
+
+
+def _mean_sd(
+    path: str | os.PathLike[str], table: pd.DataFrame, genes: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     known = [column for column in ("gene_symbol", "gene") if column in table]
     table = table.set_index(known[0] if known else table.columns[0])
     table = table.rename(columns={"std": "sd"})

@@ -11,13 +11,14 @@ from anndata import AnnData
 from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
 from isost._logging import logger, step
 from isost._normalization import EXPRESSION, SPACE, Normalization
+from isost._untrusted import untrusted
 from isost._writing import whole_file
 from isost.pp import Stack
 
 from ._experiment import read_json, write_json
 from ._normalization import MINIMUM, SCALE, csv_digest, read_normalization, write_normalization
 from ._pca import LinearPCA, convert_pca, read_genes
-from ._tensors import find_slide, read_slide, write_arrays, write_tensors
+from ._tensors import find_slide, read_arrays, read_slide, write_arrays, write_tensors
 
 if TYPE_CHECKING:
     import os
@@ -89,13 +90,14 @@ def read_stack(
             path = find_slide(folder, odd[0])
             msg = f"{path} has {widths[odd[0]] - 3} components, but {names[0]} has {widths[names[0]] - 3}"
             raise ValueError(msg)
-        record = _record(folder)
-        normalization = read_normalization(
-            folder, n_comps=widths[names[0]] - 3, z_scale=float(record.get("z_scale", 1.0))
-        )
+        with untrusted(folder):
+            record = _record(folder)
+            normalization = read_normalization(
+                folder, n_comps=widths[names[0]] - 3, z_scale=float(record.get("z_scale", 1.0))
+            )
+            states = _in_first_order(folder, names, sections)
+            z = _depths(names, states, normalization, record)
         model = _pca(folder, pca, genes, trusted=trusted, n_comps=normalization.n_comps)
-        states = _in_first_order(folder, names, sections)
-        z = _depths(names, states, normalization, record)
         order = sorted(range(len(names)), key=z.__getitem__)
         if min(np.diff([z[k] for k in order])) <= 0:
             msg = f"two sections of {names} lie at one depth in {folder}: depths are {z}"
@@ -241,11 +243,11 @@ def _in_first_order(folder: Path, names: Sequence[str], sections: Sequence[Tenso
     written = list(_record(folder).get("sections", []))
     if not (folder / ROWS).is_file() or not set(names) <= set(written):
         return [section.numpy() for section in sections]
-    with np.load(folder / ROWS, allow_pickle=False) as file:
-        rows = [file[f"section_{written.index(name)}"] for name in names]
+    file = read_arrays(folder / ROWS)
+    rows = [file[f"section_{written.index(name)}"] for name in names]
     for name, section, own in zip(names, sections, rows, strict=True):
-        if len(own) != len(section):
-            msg = f"{find_slide(folder, name)} has {len(section)} points, but {folder / ROWS} knows {len(own)} of it"
+        if own.ndim != 1 or len(own) != len(section):
+            msg = f"{find_slide(folder, name)} has {len(section)} points, but {folder / ROWS} knows {own.size} of it"
             raise ValueError(msg)
     return [section.numpy()[np.argsort(own)] for section, own in zip(sections, rows, strict=True)]
 
@@ -279,7 +281,8 @@ def _pca(folder: Path, pca: Any, genes: Any, *, trusted: bool, n_comps: int) -> 
         genes = folder / GENES
     if genes is not None:
         listed = read_genes(genes) if isinstance(genes, str | Path) else list(genes)
-        model = convert_pca(model, genes=listed)
+        with untrusted(folder):
+            model = convert_pca(model, genes=listed)
     what = pca if isinstance(pca, str | Path) else "the PCA"
     if model.genes is None:
         msg = f"{what} does not name its {len(model.loadings)} genes, and there is no {folder / GENES}: pass genes="

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from isost._untrusted import check_zip, untrusted
 from isost._writing import whole_file
 
 if TYPE_CHECKING:
     import os
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["find_slide", "read_slide", "read_tensors", "slide_names", "write_arrays", "write_tensors"]
+__all__ = ["find_slide", "read_arrays", "read_slide", "read_tensors", "slide_names", "write_arrays", "write_tensors"]
 
 
 def read_tensors(path: str | os.PathLike[str]) -> Any:
@@ -32,6 +34,14 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
     if not path.is_file():
         msg = f"there is no file {path}"
         raise FileNotFoundError(msg)
+    with untrusted(path):
+        check_zip(path)
+        content = _loaded(path)
+        _check_tensors(path, content)
+        return content
+
+
+def _loaded(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -44,6 +54,33 @@ def read_tensors(path: str | os.PathLike[str]) -> Any:
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
         msg = f"{path} is damaged or cut short ({' '.join(str(error).split())[:200]}); copy it again"
         raise ValueError(msg) from error
+
+
+def _check_tensors(path: Path, content: Any) -> None:
+    """Refuse tensors that would take more memory when they are used than the file has of them."""
+    if isinstance(content, torch.Tensor):
+        stored = content.layout is torch.strided and content.device.type == "cpu"
+        if not stored or content.numel() * content.element_size() > content.untyped_storage().nbytes():
+            msg = f"{path} is damaged: it holds a tensor of shape {tuple(content.shape)} without all of its numbers"
+            raise ValueError(msg)
+    elif isinstance(content, dict | list | tuple):
+        for part in content.values() if isinstance(content, dict) else content:
+            _check_tensors(path, part)
+
+
+def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote.
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or holds more than arrays of numbers and text.
+    """
+    path = Path(path)
+    with untrusted(path):
+        check_zip(path)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
 
 
 def write_tensors(path: str | os.PathLike[str], content: Any) -> None:

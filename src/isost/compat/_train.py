@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import yaml
 
 from isost._faults import explained
 from isost._logging import logger, step
@@ -17,7 +16,7 @@ from isost._writing import whole_file
 from isost.tl import as_device, few_threads
 from isost.training import LoopSettings, optimize
 
-from ._config import N_NEIGHBORS, Config, read_config
+from ._config import N_NEIGHBORS, Config, load_yaml, read_config
 from ._experiment import (
     CONFIG,
     MODEL,
@@ -319,8 +318,8 @@ def _fingerprint(config: Config, sections: Sequence[Sequence[Tensor]], numbers: 
 def _yaml(path: Path) -> Any:
     """Content of a config, in whatever layout: the published program writes it anew when it infers."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        return load_yaml(path)
+    except ValueError:
         return path.read_bytes()
 
 

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from isost._logging import logger, step
 from isost._normalization import EXPRESSION
 from isost._settings import settings as session
+from isost._untrusted import untrusted
 from isost._writing import whole_file
 from isost.volume import Accumulator, Grid
 
@@ -294,11 +295,8 @@ class VolumeProcessor:
             msg = f"n_features is {n_features}, but {self.data_dir / SCALE} has {n_comps} components"
             raise ValueError(msg)
         for path in tqdm(paths, disable=not session.progress, desc="volume", unit="frame"):
-            try:
+            with untrusted(path):
                 frame = np.load(path, allow_pickle=False)
-            except (ValueError, EOFError, OSError) as error:
-                msg = f"{path} is damaged ({error}); delete it and call fine_inference again"
-                raise ValueError(msg) from error
             if frame.ndim != 2 or frame.shape[1] != 3 + n_comps or not np.issubdtype(frame.dtype, np.floating):
                 msg = f"{path} has shape {frame.shape}, but {self.data_dir / SCALE} asks for (points, {3 + n_comps})"
                 raise ValueError(msg)

@@ -5,7 +5,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isost._untrusted import untrusted
 from isost._writing import whole_file, whole_folder
+
+from ._stored import check_hdf5, check_zarr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -37,20 +40,19 @@ def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
     FileNotFoundError
         If there is nothing at `path`.
     ValueError
-        If `path` ends in neither ``.h5ad`` nor ``.zarr``.
+        If `path` ends in neither ``.h5ad`` nor ``.zarr``, is damaged or no AnnData, would take more than the memory
+        there is, holds pickles, or points into other files.
     """
-    import anndata
-
     path = _with_suffix(path)
     if not path.exists():
         msg = f"there is no {path}"
         raise FileNotFoundError(msg)
-    if lazy:
-        return _read_lazily(path)
-    return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
+    with untrusted(path):
+        return _read(path, lazy=lazy)
 
 
-def _read_lazily(path: Path) -> AnnData:
+def _read(path: Path, *, lazy: bool) -> AnnData:
+    import anndata
     import h5py
     import zarr
     from anndata import AnnData
@@ -59,6 +61,10 @@ def _read_lazily(path: Path) -> AnnData:
 
     store: Any = h5py.File(path) if path.suffix == ".h5ad" else nullcontext(zarr.open_group(path, mode="r"))
     with store as group:
+        check: Any = check_hdf5 if path.suffix == ".h5ad" else check_zarr
+        check(path, group, unread=("X", "layers") if lazy else ())
+        if not lazy:
+            return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
         X = read_elem_lazy(group["X"]) if "X" in group else None
         layers = {name: read_elem_lazy(group[f"layers/{name}"]) for name in group.get("layers", {})}
         others = {name: read_elem(group[name]) for name in ("obs", "var", "obsm", "varm", "uns") if name in group}

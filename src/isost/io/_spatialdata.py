@@ -7,9 +7,11 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._keys import SECTION, SPATIAL
+from isost._untrusted import untrusted
 
 from ._image import volume_image
 from ._split import split_sections
+from ._stored import check_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,14 +125,18 @@ def is_spatialdata_store(path: Path) -> bool:
     """Whether the folder at `path` holds a SpatialData."""
     import zarr
 
-    return path.is_dir() and _ATTRS in zarr.open_group(path, mode="r").attrs
+    with untrusted(path):
+        return path.is_dir() and _ATTRS in zarr.open_group(path, mode="r").attrs
 
 
 def read_spatialdata(path: Path) -> SpatialData:
     """Read a SpatialData from its folder; images stay there until they are used."""
     import spatialdata
+    import zarr
 
-    return spatialdata.read_zarr(path)
+    with untrusted(path):
+        check_zarr(path, zarr.open_group(path, mode="r"), unread=("images", "labels", "points"))
+        return spatialdata.read_zarr(path)
 
 
 def sections_of(sdata: Any, *, section_key: str, coordinate_system: str) -> dict[str, AnnData]:

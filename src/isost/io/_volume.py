@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from isost import _keys as keys
 from isost._logging import logger
+from isost._untrusted import untrusted
 from isost._writing import remove, take_place, whole_file
 from isost.volume import decode
 
 from ._files import write
+from ._stored import check_hdf5, check_zarr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -40,26 +42,33 @@ def read_volume(path: str | PathLike[str]) -> AnnData:
     FileNotFoundError
         If there is nothing at `path`.
     ValueError
-        If this is not a volume in zarr.
+        If this is not a volume in zarr, is damaged or holds pickles, or its `obs` would take more than the memory there
+        is.
 
     Examples
     --------
     >>> volume = isost.io.read_volume("volume.zarr")
     >>> volume[:, "Gad1"].X.compute()
     """
+    path = Path(path)
+    if not path.exists():
+        msg = f"there is no {path}"
+        raise FileNotFoundError(msg)
+    with untrusted(path):
+        return _opened(path)
+
+
+def _opened(path: Path) -> AnnData:
     import zarr
     from anndata import AnnData, settings
     from anndata.experimental import read_elem_lazy
     from anndata.io import read_elem
 
-    path = Path(path)
-    if not path.exists():
-        msg = f"there is no {path}"
-        raise FileNotFoundError(msg)
     group: Any = zarr.open_group(path, mode="r") if path.suffix == ".zarr" else {}
     if f"uns/{keys.UNS}/grid" not in group or f"obsm/{keys.X_PCA}" not in group:
         msg = f"{path} is no volume in zarr, as isost.tl.reconstruct(store=) writes it; isost.io.read reads other files"
         raise ValueError(msg)
+    check_zarr(path, group, unread=("X", "obsm"))
     annotation = {name: read_elem(group[name]) for name in ("obs", "var", "varm", "uns")}
     obsm = {name: read_elem_lazy(group[f"obsm/{name}"]) for name in group["obsm"]}
     kept = annotation["uns"][keys.UNS]
@@ -91,11 +100,11 @@ class SlabFolder:
         self._store = Path(store)
         self._folder = self._store.with_name(f"{self._store.name}.part")
         label = self._folder / "fingerprint"
-        found = label.read_text() if label.is_file() else None
+        found = label.read_bytes() if label.is_file() else None
         if found is None and not (self._folder.is_dir() and any(self._folder.iterdir())):
             with whole_file(label) as unfinished:
                 unfinished.write_text(fingerprint)
-        elif found != fingerprint:
+        elif found != fingerprint.encode() or self._folder.is_symlink():
             msg = (
                 f"{self._folder} holds parts of another volume (other sections, model, voxel_size or seed), or "
                 f"something else: repeat the call that began it, delete the folder, or choose another store"
@@ -132,7 +141,8 @@ class SlabFolder:
         for name in ("obs", "obsm"):
             del whole[name]
             for i in range(n):
-                with h5py.File(self._path(i)) as slab:
+                with untrusted(self._path(i)), h5py.File(self._path(i)) as slab:
+                    check_hdf5(self._path(i), slab)
                     _append(slab[name], whole.require_group(name))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")

@@ -129,15 +129,24 @@ def load_checkpoint(
 
 
 def _restore_optimizer(optimizer: Optimizer, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Load its state, if that is of this optimiser's kind and weights, which torch does not ask."""
     state: dict[int, dict[str, Any]] = {int(index): dict(entries) for index, entries in numbers["state"].items()}
     for key, value in tensors.items():
         index, name = key.split("/", maxsplit=1)
         state.setdefault(int(index), {})[name] = value
     # JSON knows no tuples, which some settings (betas) are.
-    groups = [
+    groups: list[dict[str, Any]] = [
         {key: tuple(value) if isinstance(value, list) and key != "params" else value for key, value in group.items()}
         for group in numbers["param_groups"]
     ]
+    weights: list[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for index, entries in state.items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor) and value.shape not in ((), weights[index].shape):
+                msg = f"the optimiser's {name} has shape {tuple(value.shape)}, its weight {tuple(weights[index].shape)}"
+                raise ValueError(msg)
+    if [_kinds(group) for group in groups] != [_kinds(group) for group in optimizer.param_groups]:
+        raise ValueError("the optimiser's settings are those of another kind")
     optimizer.load_state_dict({"state": state, "param_groups": groups})
     # torch casts restored state to the parameter's dtype; NAdam's running product is float32 beside any parameter.
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -150,3 +159,7 @@ def _restore_optimizer(optimizer: Optimizer, numbers: dict[str, Any], tensors: d
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _kinds(group: dict[str, Any]) -> dict[str, type]:
+    return {key: type(value) for key, value in group.items()}

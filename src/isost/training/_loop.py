@@ -248,11 +248,15 @@ def _resumed(
     msg = f"{path} was left by a fit to other sections or with other settings: delete it, or use another folder"
     try:
         progress = load_checkpoint(path, modules=modules, optimizer=optimizer)
-    except (RuntimeError, KeyError, ValueError) as error:
+        same = progress.pop("fingerprint", "") == settings.fingerprint
+        at = Progress(**progress)
+        counts = (at.phase, at.epoch, at.iteration, at.step)
+        same = same and all(type(count) is int and count >= 0 for count in counts) and isinstance(at.history, list)
+    except Exception as error:  # whatever a damaged file makes a library raise
         raise ValueError(msg) from error
-    if progress.pop("fingerprint", "") != settings.fingerprint:
+    if not same:
         raise ValueError(msg)
-    return Progress(**progress)
+    return at
 
 
 def _epoch(

@@ -132,8 +132,7 @@ def check_fits(model: IsoST, adata: AnnData, stack: Stack) -> None:
 
 def record_of(adata: AnnData, model: IsoST) -> dict[str, Any]:
     """Gather what made the stack and the model, and where the model computes."""
-    device = next(model.forward.parameters()).device
-    return {"device": device, "stack": adata.uns[UNS].get(PROVENANCE), "model": model.provenance}
+    return {"device": model.device, "stack": adata.uns[UNS].get(PROVENANCE), "model": model.provenance}
 
 
 def warn_many_steps(stack: Stack, *, n_steps: NDArray[np.integer], what: str) -> None:

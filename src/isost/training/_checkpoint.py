@@ -143,7 +143,7 @@ def _restore_optimizer(optimizer: Optimizer, numbers: dict[str, Any], tensors: d
     for number, entries in state.items():
         for name, value in entries.items():
             if isinstance(value, torch.Tensor) and value.shape not in ((), weights[number].shape):
-                msg = f"the optimiser's {name} has shape {tuple(value.shape)}, its weight {tuple(weights[number].shape)}"
+                msg = f"{name} of the optimiser has shape {tuple(value.shape)}, not {tuple(weights[number].shape)}"
                 raise ValueError(msg)
     if [_kinds(group) for group in groups] != [_kinds(group) for group in optimizer.param_groups]:
         raise ValueError("the optimiser's settings are those of another kind")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("docs/tutorials/*.md"))]
-PUBLISHED = ROOT / "docs" / "published.md"  # has a test of its own
+TESTED_ELSEWHERE = ("docs/published.md", "docs/large_data.md")
 ROOMS = ("pp", "tl", "pl", "io", "datasets", "metrics", "compat")
 organ = isost.datasets.organ
 
@@ -34,8 +34,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def pages_with(language: str) -> list[Any]:
-    pages = [page for page in PAGES if page != PUBLISHED and blocks(page, language)]
-    return [pytest.param(page, id=str(page.relative_to(ROOT))) for page in pages]
+    names = {page.relative_to(ROOT).as_posix(): page for page in PAGES if blocks(page, language)}
+    return [pytest.param(page, id=name) for name, page in names.items() if name not in TESTED_ELSEWHERE]
 
 
 def small_organ(**kws: Any) -> list[AnnData]:

@@ -59,4 +59,6 @@ def settings_as_they_were() -> Iterator[None]:
     logger = logging.getLogger("isost")
     before = (isost.settings.progress, logger.level, list(logger.handlers))
     yield
+    for handler in set(logger.handlers) - set(before[2]):
+        handler.close()
     isost.settings.progress, logger.level, logger.handlers = before

@@ -263,6 +263,10 @@ FILES: dict[str, Callable[[World], Any]] = {
     "… is damaged": lambda w: w.load("model.json", b"{"),
     "… lacks …": lambda w: w.load("model.json", b"{}"),
     "… does not fit": lambda w: w.load_with(settings=dataclasses.asdict(w.model.settings) | {"hidden_dim": 12}),
+    "… has impossible settings": lambda w: w.load_with(
+        settings=dataclasses.asdict(w.model.settings) | {"hidden_dim": -1}
+    ),
+    "the parts of the model": lambda w: w.load_with(genes=["a"]),
     "… was written by": lambda w: w.load_with(settings={"n_comps": 4, "colour": "red"}),
     "this model has no": lambda w: w.model.drift(np.zeros((9, 7)), direction="up"),
     "points must be": lambda w: w.model.drift(np.full((9, 7), np.nan)),

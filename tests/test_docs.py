@@ -80,6 +80,7 @@ def usual() -> dict[str, Any]:
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_examples_run(page: Path, usual: dict[str, Any]) -> None:
     space = dict(usual)
+    isost.io.write(usual["volume"], "volume.zarr")
     for code in blocks(page, "python"):
         exec(compile(code, page.name, "exec"), space)
 

@@ -80,7 +80,7 @@ def test_overlap_of_squares_that_share_a_part():
 
 def test_images_give_overlap_and_correlation_as_a_sum_of_products():
     points, values = section(0)
-    image = _image(points / PIXEL, values, 2.0)
+    image = _image(points / PIXEL, values, 64, 2.0)
     assert (image[0] ** 2).sum() == pytest.approx(0.5)
     assert (image[1:] ** 2).sum() == pytest.approx(0.5)
     assert (image[1:, image[0] == 0] == 0).all()

@@ -13,10 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Registration", "registration"]
 
-_PIXELS = 64  # across the wider section
-_CANVAS = 2 * _PIXELS  # a turned section is up to √2 as wide, and is shifted
-_COARSE, _FINE = 10, 1  # steps of the search for the rotation, degrees
-
 
 class Registration(NamedTuple):
     """How well one section lies on another, and the rigid transformation after which it would lie best.
@@ -53,41 +49,50 @@ class Registration(NamedTuple):
         return (self.best_overlap + self.best_correlation - self.overlap - self.correlation) / 2
 
 
-def registration(lower: Section, upper: Section) -> Registration:
+def registration(
+    lower: Section, upper: Section, *, n_pixels: int = 64, step: int = 10, fine_step: int | None = 1
+) -> Registration:
     """Measure how well two sections are registered to each other, by their outlines and by the pattern of expression.
 
-    Both are drawn as images, the upper one in rotations by 10°, then 1°, as it is and mirrored; the correlation
-    theorem gives the shift of each that makes the mean of overlap and correlation largest.
+    Both are drawn as images, the upper one in all rotations by `step`, as it is and mirrored, then by `fine_step`
+    around the best; the correlation theorem gives the shift of each that makes the mean of overlap and correlation
+    largest.
 
     Parameters
     ----------
     lower, upper
         The sections; as expression, values with a pattern that neighbours share, such as principal components.
+    n_pixels
+        Pixels across the wider section.
+    step, fine_step
+        Of the two searches for the rotation, degrees; with None as `fine_step` there is the first one only.
 
     Returns
     -------
-    The measures; shifts to a pixel, 1/64 of the wider section, and rotations to a degree.
+    The measures; shifts to a pixel, and rotations to a step of the last search.
     """
     center, own_center = lower.positions.mean(axis=0), upper.positions.mean(axis=0)
-    pixel = float(max(np.ptp(section.positions, axis=0).max() for section in (lower, upper))) / _PIXELS
-    blur = max(1.5, _PIXELS / np.sqrt(min(lower.n_cells, upper.n_cells)))
-    image = _image((lower.positions - center) / pixel, lower.expression, blur)
+    pixel = float(max(np.ptp(section.positions, axis=0).max() for section in (lower, upper))) / n_pixels
+    blur = max(1.5, n_pixels / np.sqrt(min(lower.n_cells, upper.n_cells)))
+    image = _image((lower.positions - center) / pixel, lower.expression, n_pixels, blur)
     spectrum = rfft2(image)
 
     def placed(degrees: int, mirrored: bool, shift: ArrayLike) -> NDArray[np.float64]:
         points = (upper.positions - own_center) @ _rotation(degrees, mirrored).T / pixel
-        return _image(points + shift, upper.expression, blur)
+        return _image(points + shift, upper.expression, n_pixels, blur)
 
     def best_shift(degrees: int, mirrored: bool) -> tuple[float, int, bool, tuple[int, int]]:
         """Largest similarity, with the rotation, mirroring and shift, in pixels from centre to centre."""
         products = rfft2(placed(degrees, mirrored, 0)).conj() * spectrum
-        similarity = irfft2(products.sum(axis=0), (_CANVAS, _CANVAS))
+        similarity = irfft2(products.sum(axis=0), image.shape[1:])
         x, y = np.unravel_index(similarity.argmax(), similarity.shape)
-        return float(similarity[x, y]), degrees, mirrored, (_signed(x, _CANVAS), _signed(y, _CANVAS))
+        return float(similarity[x, y]), degrees, mirrored, (_signed(x, len(similarity)), _signed(y, len(similarity)))
 
-    _, near, mirrored, _ = max(best_shift(degrees, m) for degrees in range(-180, 180, _COARSE) for m in (False, True))
-    around = range(near - _COARSE, near + _COARSE + 1, _FINE)
-    _, degrees, _, shift = max(best_shift(degrees, mirrored) for degrees in around)
+    best = max(best_shift(degrees, m) for degrees in range(-180, 180, step) for m in (False, True))
+    if fine_step is not None:
+        _, near, mirrored, _ = best
+        best = max(best_shift(degrees, mirrored) for degrees in range(near - step, near + step + 1, fine_step))
+    _, degrees, mirrored, shift = best
     x, y = (center - own_center + np.array(shift) * pixel).tolist()
     return Registration(
         *_agreement(image, placed(0, False, (own_center - center) / pixel)),
@@ -114,18 +119,21 @@ def _rotation(degrees: int, mirrored: bool) -> NDArray[np.float64]:
     return np.array([[cos, -sin], [sin, cos]]) @ np.diag([-1.0 if mirrored else 1.0, 1.0])
 
 
-def _image(points: NDArray[np.float64], values: NDArray[np.float64], blur: float) -> NDArray[np.float64]:
+def _image(points: NDArray[np.float64], values: NDArray[np.float64], n_pixels: int, blur: float) -> NDArray[np.float64]:
     """Draw a section: its outline, and its values inside, as images (1 + g, x, y) with squares that sum to ½ and ½.
+
+    They are twice as wide as the wider section: a turned one is up to √2 as wide, and is shifted.
 
     The sum of the products of two such images is the mean of the overlap of the outlines and of the correlation of
     the values.
     """
-    pixels = np.floor(points + _PIXELS).astype(np.intp)
-    inside = ((pixels >= 0) & (pixels < _CANVAS)).all(axis=1)
-    flat = pixels[inside] @ [_CANVAS, 1]
+    side = 2 * n_pixels
+    pixels = np.floor(points + n_pixels).astype(np.intp)
+    inside = ((pixels >= 0) & (pixels < side)).all(axis=1)
+    flat = pixels[inside] @ [side, 1]
     weights = np.column_stack([np.ones(inside.sum()), (values - values.mean(axis=0))[inside]])
-    sums = np.stack([np.bincount(flat, weight, _CANVAS**2).reshape(_CANVAS, _CANVAS) for weight in weights.T])
-    density, *smooth = (gaussian_filter(channel, blur, mode="constant") for channel in sums)
+    sums = np.stack([np.bincount(flat, weight, side**2).reshape(side, side) for weight in weights.T])
+    density, *smooth = gaussian_filter(sums, (0, blur, blur), mode="constant")
     outline = density > np.median(density.ravel()[flat]) / 4 if len(flat) else np.zeros_like(density, dtype=bool)
     within = np.where(outline, np.array(smooth) / np.where(outline, density, 1), 0.0)
     parts = (outline[None].astype(np.float64), within)

@@ -48,7 +48,7 @@ def test_contract(sections):
     assert stack.obsm["X_isost"].dtype == np.float32
     assert stack.varm["PCs"].shape == (8, 8)
     kept = stack.uns["isost"]
-    assert set(kept) == {"params", "normalization", "gene_mean", "gene_scale", "gene_range", "sections"}
+    assert set(kept) == {"params", "normalization", "gene_mean", "gene_scale", "gene_range", "sections", "provenance"}
     assert kept["params"] == {
         "spatial_key": "spatial", "z_key": "z", "section_key": "section", "n_comps": 50, "seed": 0,
     }  # fmt: skip

@@ -43,16 +43,7 @@ if TYPE_CHECKING:
 
 SPARE = 2 * 2**30
 WATCHED = {"os.system", "os.exec", "os.remove", "os.rename", "os.rmdir", "os.mkdir", "subprocess.Popen"}
-OF_DASK = (
-    "anndata",
-    "dask",
-    "h5py",
-    "numcodecs.blosc",
-    "numpy",
-    "pathlib",
-    "scipy",
-    "zarr",
-)  # pickles and unpickles what it is given
+OF_DASK = ("anndata", "dask", "h5py", "isost", "numcodecs.blosc", "numpy", "pathlib", "scipy", "zarr")  # it pickles
 CONFIG = """
 trainer: IsoST
 params: {gene_dim: 3, hidden_dim: 8, delta_d: 0.05, stride: 1, dual: true, lr: 1e-3, optimizer_name: Adam}
@@ -198,8 +189,8 @@ BYTES = [b"", b"\xff" * 8, b"999999999999", b"nan", b"*a", b"&a [*a]", b'"', b"[
 @st.composite
 def damaged(draw: st.DrawFn, content: bytes) -> bytes:
     """The content with some bytes changed, left out, doubled or put in, or one thing that it says replaced."""
-    if content.lstrip()[:1] in (b"{", b"t") and draw(st.booleans()):
-        return said_otherwise(draw, yaml.safe_load(content))
+    if content.lstrip()[:1] in (b"{", b"t") and (said := yaml.safe_load(content)) and draw(st.booleans()):
+        return said_otherwise(draw, said)
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
         stop = min(len(content), start + draw(st.sampled_from([0, 1, 4, 64, 10**9])))

@@ -17,13 +17,15 @@ __all__ = ["remove", "take_place", "whole_file", "whole_folder"]
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], *, n_bytes: int = 0) -> Iterator[Path]:
     """Write a file whole or not at all.
 
     Parameters
     ----------
     path
         File to write; its folder is made when missing.
+    n_bytes
+        What it will take at least; nothing is begun without so much space.
 
     Yields
     ------
@@ -36,7 +38,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         With ``errno.ENOSPC`` and what to do, if the disk is full.
     """
     path = Path(path)
-    with _unfinished(path) as unfinished:
+    with _unfinished(path, n_bytes=n_bytes) as unfinished:
         yield unfinished
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
@@ -69,10 +71,12 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def _unfinished(path: Path) -> Iterator[Path]:
+def _unfinished(path: Path, *, n_bytes: int = 0) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _hidden(path)
     try:
+        if shutil.disk_usage(path.parent).free < n_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield unfinished
     except Exception as error:
         if not is_disk_full(error):

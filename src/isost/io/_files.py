@@ -87,16 +87,25 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     ------
     ValueError
         If `path` ends in neither ``.h5ad`` nor ``.zarr``.
+    OSError
+        If there is no space for it; what was there before is then as it was.
     """
     path = _with_suffix(path)
     if path.suffix == ".h5ad":
-        with whole_file(path) as unfinished:
+        # asked beforehand, as a disk that fills while libhdf5 writes leaves that unsound for the rest of the process
+        with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished:
             adata.write_h5ad(unfinished)
     else:
         with whole_folder(path) as unfinished, warnings.catch_warnings():
             # the format is whatever anndata's own setting says, and `read` reads both
             warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
             adata.write_zarr(unfinished)
+
+
+def _n_bytes(adata: AnnData) -> int:
+    """Size of the largest arrays."""
+    arrays = [array for array in (adata.X, *adata.layers.values(), *adata.obsm.values()) if array is not None]
+    return sum(getattr(array, "nbytes", 0) or getattr(getattr(array, "data", None), "nbytes", 0) for array in arrays)
 
 
 def _with_suffix(path: str | PathLike[str]) -> Path:

@@ -42,7 +42,6 @@ def read_sections(
         Where the sections of a SpatialData are registered to each other. Cells lie at the centroids of the elements
         that their table annotates, transformed to it; those of a table that annotates none stay where its
         ``obsm["spatial"]`` has them.
-
     lazy
         Leave `X` and `layers` of files of AnnData there, to be read when they are computed, as
         ``isost.pp.slice_stack(lazy=True)`` does.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["training"]
 
-_SIZE, _BOX = (5.6, 3.2), (0.7, 0.5, 3.7, 2.4)  # inches
+_SIZE, _BOX = (6.0, 3.2), (0.7, 0.5, 3.7, 2.4)  # inches
 _WIDE_RANGE = 30  # largest over smallest loss, from which the axis is logarithmic
 
 

@@ -109,7 +109,7 @@ def stages_of(size: int, n_genes: int) -> dict[str, dict[str, float]]:
     grid = Grid.covering(places.min(0), places.max(0), edge)
     pcs = parts[0][:, 3:].numpy()
     loadings, ones = np.asarray(stack.varm["PCs"]), np.ones(n_genes)
-    tile = min(1024, *sizes)
+    tile = min(512, *sizes)
 
     def voxels() -> None:
         accumulator = Accumulator(grid, 0)

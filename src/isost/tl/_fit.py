@@ -78,7 +78,7 @@ def fit(
     n_cells: int | None = None,
     adaptive: bool | None = None,
     n_mean_comps: int = 200,
-    batch_size: int = 1024,
+    batch_size: int = 512,
     optimizer: str = "NAdam",
     lr: float | None = None,
     weight_decay: float = 1e-8,

@@ -62,7 +62,7 @@ class BridgeObjective:
         forward: Paths,
         backward: Paths,
         *,
-        batch_size: int = 1024,
+        batch_size: int = 512,
         at_least: int = 6,
         processes: Processes = ALONE,
     ) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import isost
 from isost._faults import explained
-from isost.tl import _fit
+from isost.tl import _fit_objectives
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ def poisoned_trajectory(*args: Any, **kws: Any) -> Any:
     return task
 
 
-bridge, trajectory = _fit._bridge, _fit._trajectory
+bridge, trajectory = _fit_objectives._bridge, _fit_objectives._trajectory
 
 
 @pytest.mark.parametrize(("objective", "poisoned"), [("bridge", poisoned_bridge), ("trajectory", poisoned_trajectory)])
@@ -79,7 +79,7 @@ def test_the_gap_without_a_finite_loss_is_named_and_the_last_good_weights_are_ke
     batch_size: int,
 ) -> None:
     isost.tl.fit(stack, **QUICK | {"epochs": 1}, objective=objective, checkpoint_dir=tmp_path, batch_size=batch_size)
-    monkeypatch.setattr(_fit, poisoned.__name__.removeprefix("poisoned"), poisoned)
+    monkeypatch.setattr(_fit_objectives, poisoned.__name__.removeprefix("poisoned"), poisoned)
     with pytest.raises(
         FloatingPointError,
         match=r"in epoch 2 of the joint phase, between sections 'b' and 'c'; a lower .* mends it; "

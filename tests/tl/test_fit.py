@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import isost
-from isost.tl import _fit
+from isost.tl import _fit, _fit_objectives
 from isost.training import _loop
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def test_the_model_knows_what_it_was_fitted_to(model: IsoST, stack: AnnData, fit
 
 
 def test_large_stacks_are_learnt_from_tiles(small: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_fit, "_MOST_LEARNT", 130)
+    monkeypatch.setattr(_fit_objectives, "_MOST_LEARNT", 130)
     seen: list[tuple[int, ...]] = []
-    plain = _fit.BridgeObjective
+    plain = _fit_objectives.BridgeObjective
     monkeypatch.setattr(
-        _fit, "BridgeObjective", lambda *paths, **kws: seen.extend(p.sizes for p in paths) or plain(*paths, **kws)
+        _fit_objectives, "BridgeObjective", lambda *paths, **kws: seen.extend(p.sizes for p in paths) or plain(*paths, **kws)
     )
     first, again = (isost.tl.fit(small, batch_size=20, **QUICK) for _ in range(2))
     assert same_weights(first, again)

@@ -11,53 +11,41 @@ import torch
 
 from isost import _keys as keys
 from isost._faults import explained
-from isost._logging import logger, step
+from isost._logging import step
 from isost._processes import join_processes
 from isost._provenance import provenance
 from isost._settings import settings as session
-from isost.field import LocalLinear
 from isost.generation import cell_variance
 from isost.model import IsoST, ModelSettings
 from isost.sde import step_count
 from isost.training import (
-    BridgeObjective,
     LoopSettings,
-    TrajectoryObjective,
-    TrajectorySettings,
-    initialize_drift,
     left_out_displacements,
     optimize,
-    path_width,
-    sampled_tiles,
-    section_displacements,
-    section_paths,
 )
 
 from ._calibration import choose_gap_variance
 from ._fit_checks import check_objective, check_settings
-from ._fit_choices import choose_loadings, choose_mean_shift, choose_shift, choose_smoothing
+from ._fit_choices import choose_loadings, choose_settings
+from ._fit_objectives import prepare_objective
 from ._inputs import Sections, as_device, warn_many_steps
 from ._launch import shared
 from ._threads import few_threads
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from isost._processes import Processes
-    from isost.training import Displacements, Objective
+    from isost.training import Displacements
 
 __all__ = ["fit"]
 
 _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
-_BRIDGE_STEPS = 200
 _LR = {"bridge": 9e-3, "trajectory": 1e-3}
-_TRAJECTORY_EPOCHS = (100, 100, 100)
 _LESS_MEMORY = "a smaller batch_size or hidden_dim, or isost.pp.slice_stack(lazy=True), needs less"
-_MOST_LEARNT = 2**19  # cells whose paths are held at a time: 1.3 GB
 
 
 @shared
@@ -213,31 +201,14 @@ def fit(
 
     random = np.random.default_rng(seed)
     with step("fit") as notes, explained(less=_LESS_MEMORY, kept=loop.kept):
-        n_cells, adaptive = choose_smoothing(sections, random, n_cells=n_cells, adaptive=adaptive)
         moved = left_out_displacements(sections.positions)
-        if expression_shift is None:
-            width = path_width(n_cells, adaptive=adaptive)
-            expression_shift = choose_shift(stack, sections, moved, width, random) if objective == "bridge" else 0.0
-        # only the bridge learns to carry cells where the sections' displacements say
-        mean_shift = 0.0
-        if objective == "bridge":
-            mean_shift = choose_mean_shift(sections, moved, random, n_cells=n_cells, adaptive=adaptive)
-        settings = dataclasses.replace(
-            settings,
-            n_cells=n_cells,
-            adaptive=adaptive,
-            expression_shift=expression_shift,
-            mean_shift=mean_shift,
-        )
+        wanted: Any = {"n_cells": n_cells, "adaptive": adaptive, "expression_shift": expression_shift}
+        settings = choose_settings(stack, sections, moved, random, settings, **wanted)
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
         model = _fresh_model(settings, stack, sections, loadings, random, moved)
-        task: Objective
-        if objective == "bridge":
-            task = _bridge(model, sections, here, batch_size=batch_size, processes=processes)
-            default_epochs: Any = -(-_BRIDGE_STEPS // max(1, len(task.batches())))
-        else:
-            task = _trajectory(model, sections, here, batch_size=batch_size, processes=processes, **trajectory_kws)
-            default_epochs = _TRAJECTORY_EPOCHS
+        task, default_epochs = prepare_objective(
+            model, sections, here, batch_size=batch_size, processes=processes, trajectory_kws=trajectory_kws
+        )
         model = processes.of_first(model).to(here)  # so that nothing that was chosen differs, not even by rounding
         loop = dataclasses.replace(
             loop,
@@ -251,9 +222,8 @@ def fit(
             "isost.tl.fit", given, device=as_device(device), stack=stack.uns[keys.UNS].get(keys.PROVENANCE)
         )
         notes.append(
-            f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {n_cells} "
-            f"{'like ' if adaptive else ''}cells, "
-            f"expression_shift {expression_shift:g}"
+            f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {settings.n_cells} "
+            f"{'like ' if settings.adaptive else ''}cells, expression_shift {settings.expression_shift:g}"
         )
     return model
 
@@ -304,58 +274,3 @@ def _fresh_model(
         component_variance=component_variance,
         cell_variance=own,
     )
-
-
-def _bridge(
-    model: IsoST, sections: Sections, device: torch.device, *, batch_size: int, processes: Processes
-) -> BridgeObjective:
-    width = path_width(model.settings.n_cells, adaptive=model.settings.adaptive)
-    with step("transport between sections"):
-        paths = section_paths(
-            sections.positions,
-            sections.expression,
-            sections.stack.depths,
-            field=lambda k: LocalLinear(sections.positions[k], sections.expression[k], n_cells=width),
-            displacements=section_displacements(sections.positions),
-            expression_shift=model.settings.expression_shift,
-            blocks=_sample(sections, batch_size=batch_size, seed=model.settings.seed),
-        )
-    for drift, direction in zip(model.drifts.values(), paths, strict=True):
-        initialize_drift(drift, direction)
-    forward, backward = (direction.to(device) for direction in paths)
-    at_least = model.settings.n_neighbors + 1
-    task = BridgeObjective(forward, backward, batch_size=batch_size, at_least=at_least, processes=processes)
-    if not task.moves_expression:
-        logger.info("expression_shift is 0: cells keep their own expression, and the expression drift stays at zero")
-    return task
-
-
-def _sample(sections: Sections, *, batch_size: int, seed: int) -> Callable[[int], Sequence[NDArray[np.integer]]] | None:
-    """Find tiles of each section to learn from, where learning from all cells would take too much memory."""
-    share = _MOST_LEARNT / sections.stack.sizes.sum()
-    if share >= 1:
-        return None
-    logger.info("paths are learnt from tiles of the sections that hold %.0f%% of their cells", 100 * share)
-    generator = torch.Generator().manual_seed(seed)
-
-    def tiles(k: int) -> list[NDArray[np.integer]]:
-        position = torch.as_tensor(sections.positions[k])
-        drawn = sampled_tiles(position, round(share * len(position)), batch_size=batch_size, generator=generator)
-        return [tile.numpy() for tile in drawn]
-
-    return tiles
-
-
-def _trajectory(
-    model: IsoST, sections: Sections, device: torch.device, *, batch_size: int, processes: Processes, **kws: Any
-) -> TrajectoryObjective:
-    settings = TrajectorySettings(
-        delta_z=model.settings.delta_z,
-        sigma=model.settings.sigma,
-        dual=model.settings.dual,
-        batch_size=batch_size,
-        min_cells=model.settings.n_neighbors + 1,
-        **kws,
-    )
-    states = [torch.as_tensor(state, device=device) for state in sections.states]
-    return TrajectoryObjective(states, torch.as_tensor(sections.stack.depths), settings=settings, processes=processes)

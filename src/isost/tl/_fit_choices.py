@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from isost._normalization import EXPRESSION
 from isost.field import LocalLinear, complementary_components
 from isost.generation import trace_back
 from isost.pp import GenePCA, read_rows
-from isost.training import choose_expression_shift
+from isost.training import choose_expression_shift, path_width
 
 from ._sampling import Sampler
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from isost.model import ModelSettings
     from isost.training import Displacements
 
     from ._inputs import Sections
 
-__all__ = ["choose_loadings", "choose_mean_shift", "choose_shift", "choose_smoothing"]
+__all__ = ["choose_loadings", "choose_mean_shift", "choose_settings"]
 
 _MEAN_SHIFTS = (0.0, 1.0)
 _MEAN_PROBES = 3000  # cells of each section left out at which they are compared
@@ -34,17 +36,41 @@ _SPATIAL_PROBES = 3000  # places, over all sections, at which expression is aver
 _SPATIAL_OVER = 30  # cells around each
 
 
-def choose_smoothing(
-    sections: Sections, random: np.random.Generator, *, n_cells: int | None, adaptive: bool | None
-) -> tuple[int, bool]:
-    """Choose what is not given of how expected expression is smoothed, see `isost.field.choose_smoothing`."""
-    return field.choose_smoothing(
+def choose_settings(
+    stack: AnnData,
+    sections: Sections,
+    displacements: Mapping[int, Displacements],
+    random: np.random.Generator,
+    settings: ModelSettings,
+    *,
+    n_cells: int | None,
+    adaptive: bool | None,
+    expression_shift: float | None,
+) -> ModelSettings:
+    """Choose, by cells and sections left out, what is None and whether expected expression moves with the tissue.
+
+    `displacements` says how far the tissue of the sections around each one left out moves to it.
+    """
+    n_cells, adaptive = field.choose_smoothing(
         sections.positions,
         _ScaledComponents(sections),
         sections.stack.depths,
         generator=random,
         n_cells=n_cells,
         adaptive=adaptive,
+    )
+    mean_shift = 0.0
+    if settings.objective == "bridge":  # it alone learns to carry cells where the sections' displacements say
+        if expression_shift is None:
+            width = path_width(n_cells, adaptive=adaptive)
+            expression_shift = _choose_expression_shift(stack, sections, displacements, width, random)
+        mean_shift = choose_mean_shift(sections, displacements, random, n_cells=n_cells, adaptive=adaptive)
+    return dataclasses.replace(
+        settings,
+        n_cells=n_cells,
+        adaptive=adaptive,
+        expression_shift=expression_shift or 0.0,
+        mean_shift=mean_shift,
     )
 
 
@@ -100,7 +126,7 @@ def choose_mean_shift(
     return _MEAN_SHIFTS[best] if gain.mean() > 2 * gain.std() / np.sqrt(len(gain)) else 0.0
 
 
-def choose_shift(
+def _choose_expression_shift(
     stack: AnnData,
     sections: Sections,
     displacements: Mapping[int, Displacements],

@@ -59,9 +59,12 @@ def test_large_stacks_are_learnt_from_tiles(small: AnnData, monkeypatch: pytest.
     monkeypatch.setattr(_fit_objectives, "_MOST_LEARNT", 130)
     seen: list[tuple[int, ...]] = []
     plain = _fit_objectives.BridgeObjective
-    monkeypatch.setattr(
-        _fit_objectives, "BridgeObjective", lambda *paths, **kws: seen.extend(p.sizes for p in paths) or plain(*paths, **kws)
-    )
+
+    def bridge(*paths: Any, **kws: Any) -> Any:
+        seen.extend(p.sizes for p in paths)
+        return plain(*paths, **kws)
+
+    monkeypatch.setattr(_fit_objectives, "BridgeObjective", bridge)
     first, again = (isost.tl.fit(small, batch_size=20, **QUICK) for _ in range(2))
     assert same_weights(first, again)
     n_cells = small.n_obs / 3

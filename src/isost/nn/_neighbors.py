@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["block_bounds", "nearest_neighbors"]
 
-# Distances held at once on a GPU; they, their parts and indices are some ten arrays of 128 MiB.
+# Distances held at once on a GPU; they, their parts and indices are some ten arrays of at most 128 MiB.
 _DISTANCES_AT_ONCE = 2**24
 _FLAT = 1e-6  # of the largest extent: points that spread less in a dimension lie in a plane
 

@@ -3,8 +3,7 @@
 A tensor "on the GPU" is one of the CPU whose storage is marked. `_Calls` stands before torch's Python functions: what
 they make with ``device="cuda"``, or move there, is marked, ``.device`` says so, and NumPy gets none. `_Operations`
 stands below and sees every operation, those of the backward pass too: marks go on to its results, tensors of both
-places in it are refused where CUDA refuses them, and it is written down where the host waits for the device. The
-numbers are real, so that results compare with the CPU's.
+places in it are refused where CUDA refuses them, and where the host waits for the device is written down.
 
 What it cannot show: CUDA's own kernels, their precision, memory and speed; several GPUs; files read straight onto one.
 """

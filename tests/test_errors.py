@@ -208,6 +208,7 @@ FIT: dict[str, Callable[[World], Any]] = {
     "fit does not know": lambda w: w.fit(alpha=1.0),
     "… must be a whole number": lambda w: w.fit(devices=0),
     "num_nodes=… needs": lambda w: w.fit(num_nodes=2),
+    "device=…, but": lambda w: w.fit(device="cuda"),
     "expression_shift must lie": lambda w: w.fit(expression_shift=2.0),
     "epochs of the bridge": lambda w: w.fit(epochs=(1, 1)),
     "the bridge learns both": lambda w: w.fit(dual=False),
@@ -304,6 +305,7 @@ def test_every_error_is_raised_before_the_work_starts(
     message: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_fit, "optimize", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     provoke = [provoked for beginning, provoked in PROVOKED.items() if message.startswith(beginning)]
     pattern = ".*".join(map(re.escape, message.split("…")))
     with pytest.raises((KeyError, TypeError, ValueError, FileNotFoundError)) as caught:

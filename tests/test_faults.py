@@ -159,12 +159,17 @@ def _no_gpu_memory() -> None:
     raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has 10 GiB")
 
 
+def _no_gpu_memory_at_all() -> None:
+    raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")  # of the driver
+
+
 @pytest.mark.parametrize(
     ("work", "words"),
     [
         (lambda: np.ones(2**58), r"out of memory \(Unable to allocate 2\.00 EiB .*\): less; nothing"),
         (lambda: torch.ones(2**50), r"out of memory \(.*allocate.*\): less; nothing"),
         (_no_gpu_memory, r"out of memory \(CUDA out .* 20\.00 GiB\.\): less; or device='cpu'; nothing"),
+        (_no_gpu_memory_at_all, r"out of memory \(CUDA error: out of memory\): less; or device='cpu'; nothing"),
     ],
 )
 def test_too_little_memory_is_told_with_what_needs_less(work: Callable[[], object], words: str) -> None:

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = ["explained", "is_disk_full", "is_out_of_memory"]
 
-# What libraries that have no error of their own for it say: the system's words, torch's and cuBLAS's.
+# What libraries that have no error of their own for it say: the system's words, torch's, CUDA's and cuBLAS's.
 _DISK_FULL = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-_OUT_OF_MEMORY = (os.strerror(errno.ENOMEM), "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+_OUT_OF_MEMORY = (
+    os.strerror(errno.ENOMEM),
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def is_disk_full(error: BaseException) -> bool:

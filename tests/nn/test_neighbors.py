@@ -56,6 +56,13 @@ def test_cells_of_a_grid_lose_no_neighbour(shape: str, offset: float, monkeypatc
     np.testing.assert_array_equal(table.numpy(), brute_force(position + offset, 5, [2000]))
 
 
+def test_rows_that_all_lie_alone_find_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_neighbors, "_DISTANCES_AT_ONCE", 1)  # each row for itself, so the far one too
+    position = torch.rand(1000, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    position[7], position[:, 2] = 2.0, 0.5
+    np.testing.assert_array_equal(_neighbors._grid_search(position, 5).numpy(), brute_force(position, 5, [1000]))
+
+
 @pytest.mark.usefixtures("search")
 def test_float32_coordinates_far_from_the_origin_are_taken_as_they_are() -> None:
     # At 1e6 float32 knows sixteenths: steps of a half are exact, and |a|² + |b|² − 2ab would lose them all.

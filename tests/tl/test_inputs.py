@@ -79,6 +79,8 @@ def test_the_device_is_the_one_named_or_a_gpu_where_there_is_one(monkeypatch: py
     assert as_device(None) == torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert as_device(None) == torch.device("cpu")
+    with pytest.raises(ValueError, match="device='cuda:0', but there is no GPU here"):
+        as_device("cuda:0")
 
 
 def test_gaps_of_many_steps_are_warned_of(stack: AnnData) -> None:

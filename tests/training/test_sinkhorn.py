@@ -27,7 +27,7 @@ def _disc(n: int, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tenso
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_sinkhorn, "_BLOCK_ENTRIES", 1_000)
+    monkeypatch.setattr(_sinkhorn, "_ENTRIES_ON_CPU", 1_000)
 
 
 @pytest.mark.usefixtures("small_blocks")

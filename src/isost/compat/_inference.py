@@ -15,13 +15,13 @@ from isost._settings import settings as session
 from isost._untrusted import untrusted
 from isost._writing import whole_file
 from isost.sde import GaussianNoise, depth_grid, walk
-from isost.tl import few_threads
+from isost.tl import as_device, few_threads
 
 from ._experiment import MODEL, Weights, read_json, read_record, read_weights, write_json
 from ._modes import HeldDrift, as_parts, split_in_order
 from ._normalization import csv_digest
 from ._tensors import find_slide, read_slide
-from ._train import check_order, training_device
+from ._train import check_order
 
 if TYPE_CHECKING:
     import os
@@ -129,7 +129,7 @@ def fine_inference(
     --------
     >>> isost.compat.fine_inference("experiments", data_dir, slide_names, "joint", 0.01, "result", 1)
     """
-    weights, parts, place = read_weights(experiment_dir), as_parts(mode), training_device(device)
+    weights, parts, place = read_weights(experiment_dir), as_parts(mode), as_device(device)
     delta_d = weights.settings.delta_z if defined_d is None else float(defined_d)
     if not (np.isfinite(delta_d) and delta_d > 0) or batch_num < 1 or seed < 0:
         msg = f"defined_d must be positive, batch_num at least 1, seed at least 0: {defined_d=}, {batch_num=}, {seed=}"

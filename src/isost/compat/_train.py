@@ -174,7 +174,7 @@ def biaxial_multi_group_train(
         )
         raise ValueError(msg)
     _check_counts(batch_num=batch_num, checkpoint_every=checkpoint_every, backup_every=backup_every, seed=seed)
-    parts, place = as_parts(mode), training_device(device)
+    parts, place = as_parts(mode), as_device(device)
     sections, descending = _read_groups(data_dir, groups, config, batch_num=batch_num)
     objective = PublishedObjective(
         [[section.to(place) for section in group] for group in sections],
@@ -272,14 +272,6 @@ def _check_counts(**counts: int) -> None:
         if value < least:
             msg = f"{name} must be at least {least}, got {value}"
             raise ValueError(msg)
-
-
-def training_device(device: str | torch.device | None) -> torch.device:
-    place = as_device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        msg = f"device={str(device)!r}, but there is no GPU here: pass device='cpu'"
-        raise ValueError(msg)
-    return place
 
 
 def check_order(

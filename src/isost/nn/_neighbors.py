@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["block_bounds", "nearest_neighbors"]
 
-# Distances held at once on a GPU: 2**26 float64 values are 512 MiB.
-_DISTANCES_AT_ONCE = 2**26
+# Distances held at once on a GPU; they, their parts and indices are some ten arrays of at most 128 MiB.
+_DISTANCES_AT_ONCE = 2**24
 _FLAT = 1e-6  # of the largest extent: points that spread less in a dimension lie in a plane
 
 
@@ -113,7 +113,9 @@ def _grid_search(position: Tensor, n_neighbors: int) -> Tensor:
         inside = ((beside >= 0) & (beside < shape)).all(-1)
         beside_number = (beside * strides).sum(-1).where(inside, 0)
         last = counts[beside_number].where(inside, 0).cumsum(1)  # of each cell's points among those to compare with
-        place = torch.arange(int(last[:, -1].max()), device=points.device).expand(len(rows), -1).contiguous()
+        # no fewer than are wanted, though these rows may all lie alone
+        n_places = max(int(last[:, -1].max()), n_neighbors)
+        place = torch.arange(n_places, device=points.device).expand(len(rows), -1).contiguous()
         which = torch.searchsorted(last, place, right=True).clamp_max_(len(around) - 1)
         begin = first[beside_number] - torch.cat([torch.zeros_like(last[:, :1]), last[:, :-1]], dim=1)
         other = order[(begin.gather(1, which) + place).clamp_(0, len(points) - 1)]

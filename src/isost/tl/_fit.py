@@ -144,8 +144,8 @@ def fit(
     Raises
     ------
     ValueError
-        If `stack` is no stack, a setting is impossible, or another number of processes was started than
-        ``devices * num_nodes``.
+        If `stack` is no stack, a setting is impossible, there is no GPU where `device` asks for one, or another number
+        of processes was started than ``devices * num_nodes``.
     FloatingPointError
         If the loss is no longer finite; the message says between which sections. The weights of the last good step
         are then in `checkpoint_dir`, as ``last_good.safetensors``.

@@ -150,8 +150,13 @@ def warn_many_steps(stack: Stack, *, n_steps: NDArray[np.integer], what: str) ->
 
 
 def as_device(device: str | torch.device | None) -> torch.device:
-    """Return the device named, or a GPU where there is one, else the CPU."""
-    return torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device named, or a GPU where there is one, else the CPU; refuse a GPU where there is none."""
+    there_is_one = torch.cuda.is_available()
+    chosen = torch.device(device if device is not None else "cuda" if there_is_one else "cpu")
+    if chosen.type == "cuda" and not there_is_one:
+        msg = f"device={str(device)!r}, but there is no GPU here: pass device='cpu'"
+        raise ValueError(msg)
+    return chosen
 
 
 def dense(values: Any) -> NDArray[np.float64]:

@@ -148,13 +148,13 @@ def _restore_optimizer(optimizer: Optimizer, numbers: dict[str, Any], tensors: d
     if [_kinds(group) for group in groups] != [_kinds(group) for group in optimizer.param_groups]:
         raise ValueError("the optimiser's settings are those of another kind")
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    # torch casts restored state to the parameter's dtype; NAdam's running product is float32 beside any parameter.
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # torch brings restored state to the parameter's dtype and device. NAdam's running product is float32 beside any
+    # parameter, and on the host: from a GPU it would be waited for twice for each weight in every step.
     for number, entries in state.items():
-        restored = optimizer.state[parameters[number]]
+        restored = optimizer.state[weights[number]]
         for name, value in entries.items():
             if isinstance(value, torch.Tensor):
-                restored[name] = restored[name].to(value.dtype)
+                restored[name] = value if value.ndim == 0 else restored[name].to(value.dtype)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

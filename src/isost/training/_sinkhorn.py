@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["debiased_displacements", "sinkhorn_divergence"]
 
-_BLOCK_ENTRIES = 2**18  # entries of the cost matrix held at a time: what stays in cache is fastest
+# Entries of the cost matrix held at a time: few enough that they stay in cache; on a GPU enough to fill it.
+_ENTRIES_ON_CPU = 2**18
+_ENTRIES_ON_GPU = 2**24
 _COARSE_ABOVE = 1_500  # points of one cloud above which the displacements' potentials are solved on cells
 _CELLS_PER_BLUR = 2  # a cell's own variance, (blur/2)²/12, stays below a fortieth of the blur's
 
@@ -236,7 +238,7 @@ def _logits(x: Tensor, y: Tensor, h: Tensor, eps: float) -> Iterator[tuple[slice
     """Blocks of rows of h_j − C_ij/ε, without the share −½|x_i|²/ε that a row has in common."""
     bias = h - y.square().sum(1) / (2 * eps)
     columns = y.T / eps
-    n_rows = max(1, _BLOCK_ENTRIES // len(y))
+    n_rows = max(1, (_ENTRIES_ON_CPU if x.device.type == "cpu" else _ENTRIES_ON_GPU) // len(y))
     for start in range(0, len(x), n_rows):
         rows = slice(start, start + n_rows)
         yield rows, torch.addmm(bias, x[rows], columns)

@@ -156,7 +156,24 @@ def test_sections_without_depth_keep_their_order(stack: ad.AnnData) -> None:
     for part in parts:
         part.obsm["spatial"] = part.obsm["spatial"][:, :2]
         del part.obs["section"]
-    assert titles(isost.pl.slices(parts, show=False)) == ["section 0", "section 1"]
+    assert titles(isost.pl.slices(parts, show=False)) == ["section_0", "section_1"]
+
+
+def test_names_and_depths_are_those_of_a_stack_of_the_same_sections() -> None:
+    sections = isost.datasets.organ(n_sections=3, cells_per_section=30, n_genes=20)
+    for depth, section in zip([40.0, 0.0, 90.0], sections, strict=True):
+        section.obs["z"] = depth
+        section.obsm["spatial"] = np.c_[section.obsm["spatial"], np.full(section.n_obs, 7.0)]
+        section.obs["section"] = "same"
+    raw = isost.pl.slices(sections, show=False)
+    stack = isost.pp.slice_stack(sections, n_comps=4, check=False)
+    assert (titles(raw), under_titles(raw)) == (["z = 0", "z = 40", "z = 90"], ["section_1", "section_0", "section_2"])
+    for given in (stack, isost.io.split_sections(stack)):
+        drawn = isost.pl.slices(given, show=False)
+        assert (titles(drawn), under_titles(drawn)) == (titles(raw), under_titles(raw))
+    moved = isost.pp.slice_stack(sections, z=[1.0, 2.0, 3.0], n_comps=4, check=False)  # obs["z"] is as it was
+    again = isost.pp.slice_stack(moved, n_comps=4, check=False)
+    assert titles(isost.pl.slices(again, show=False)) == ["z = 1", "z = 2", "z = 3"]
 
 
 def test_depths_are_written_short(stack: ad.AnnData) -> None:

@@ -65,8 +65,9 @@ def slices(
     layer
         Layer to take a gene from, in the sections that have it (generated ones have ``"mean"``); else X.
     section_key, spatial_key, z_key
-        Where a section's name, positions and depth are: `obs`, `obsm`, `obs`. A third column of positions goes
-        before `z_key`.
+        Where a section's name, positions and depth are: `obs`, `obsm`, `obs`. Names and depths are found as
+        :func:`isost.pp.slice_stack` finds them; a stack and generated sections have depths as a third column of
+        positions.
     unit
         Unit of the positions, such as ``"µm"``, for the depths and the scale bar.
     ncols

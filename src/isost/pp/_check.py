@@ -9,11 +9,12 @@ import pandas as pd
 
 from isost._keys import SECTION
 from isost._logging import logger
+from isost.io import named_sections
 
 from ._checks import Finding, Look, findings
 from ._matrix import join_expression, read_expression
 from ._pca import mean_and_scale
-from ._sections import check_section, check_sections, named_sections, positions, section_depths, shared_genes
+from ._sections import check_section, check_sections, positions, section_depths, shared_genes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
@@ -92,6 +93,16 @@ def test_sections_with_other_categories_keep_their_colours(stack: ad.AnnData) ->
     (legend,) = isost.pl.slices(parts, color="cell_type", show=False)[0].figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["glia", "neuron"]
     assert [to_hex(mark.get_color()) for mark in legend.get_lines()] == ["#0000ff", "#ff0000"]
+
+
+@pytest.mark.parametrize("categories", [[1, 2], ["glia", "other"], []])
+def test_categories_of_other_types_are_drawn_together(stack: ad.AnnData, categories: list[object]) -> None:
+    parts = [stack[:40].copy(), stack[40:80].copy()]
+    parts[0].obs["cell_type"] = parts[0].obs["cell_type"].cat.as_ordered()
+    parts[1].obs["cell_type"] = pd.Categorical(np.resize([*categories, None], 40), categories=categories)
+    (legend,) = isost.pl.slices(parts, color="cell_type", show=False)[0].figure.legends
+    expected = dict.fromkeys(["neuron", "glia", *map(str, categories)])
+    assert [text.get_text() for text in legend.get_texts()] == list(expected)
 
 
 def test_without_colour_there_is_only_the_outline(stack: ad.AnnData) -> None:

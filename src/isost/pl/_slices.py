@@ -167,10 +167,11 @@ def _shared_field(panels: list[Panel], color: str, *, layer: str | None, palette
         raise KeyError(msg)
     columns = [values_of(panel.adata, color, layer=layer if layer in panel.adata.layers else None) for panel in panels]
     if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
-        # keeps the order of the categories, which the stored colours follow
-        joined = pd.Series(pd.api.types.union_categoricals(columns))
-    else:
-        joined = pd.concat(columns, ignore_index=True)
+        # keeps the order of the categories, which the stored colours follow; some may be of other types than others
+        names = dict.fromkeys(str(category) for column in columns for category in column.cat.categories)
+        shared = pd.CategoricalDtype(list(names))
+        columns = [column.map(str, na_action="ignore").astype(shared) for column in columns]
+    joined = pd.concat(columns, ignore_index=True)
     stored: dict[str, str] = {}
     for panel in reversed(panels):  # the first section's colours win
         stored |= stored_colors(panel.adata, color)

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 import isost
+from isost.pl._color import MISSING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,6 +104,14 @@ def test_categories_of_other_types_are_drawn_together(stack: ad.AnnData, categor
     (legend,) = isost.pl.slices(parts, color="cell_type", show=False)[0].figure.legends
     expected = dict.fromkeys(["neuron", "glia", *map(str, categories)])
     assert [text.get_text() for text in legend.get_texts()] == list(expected)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_a_colour_that_is_missing_everywhere_is_grey(stack: ad.AnnData, missing: object) -> None:
+    stack.obs["lost"] = pd.Series([missing] * stack.n_obs, index=stack.obs_names)
+    axes = isost.pl.slices(stack, color="lost", show=False)
+    axes[0].figure.canvas.draw()
+    assert {to_hex(color) for color in axes[0].collections[0].get_facecolors()} == {MISSING}
 
 
 def test_without_colour_there_is_only_the_outline(stack: ad.AnnData) -> None:

@@ -34,3 +34,8 @@ def test_a_part_that_is_the_whole_is_not_drawn_twice_and_wide_ranges_are_logarit
 def test_a_model_without_history() -> None:
     with pytest.raises(ValueError, match="no history"):
         isost.pl.training(SimpleNamespace(history=pd.DataFrame()), show=False)
+
+
+def test_one_epoch_without_loss_is_drawn() -> None:
+    history = pd.DataFrame({"epoch": [1], "phase": "joint", "loss": [0.0]})
+    assert isost.pl.training(SimpleNamespace(history=history), show=False).get_yscale() == "linear"

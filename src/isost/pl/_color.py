@@ -24,6 +24,7 @@ __all__ = [
     "Limit",
     "Numbers",
     "Palette",
+    "check_known",
     "class_colors",
     "codes_of",
     "coloring_of",
@@ -110,10 +111,19 @@ def codes_of(values: NDArray[np.float64]) -> NDArray[np.intp]:
 def coloring_of(
     adata: AnnData, color: str, *, layer: str | None, palette: Palette, cmap: str, vmin: Limit, vmax: Limit
 ) -> Coloring:
-    """Colour the rows of an AnnData by a gene or a column of `obs`."""
+    """Colour the rows of an AnnData by a gene or a column of `obs`; it must be known somewhere."""
     values = values_of(adata, color, layer=layer)
     shades = field(values, name=color, stored=stored_colors(adata, color), palette=palette)
-    return Coloring.of(shades, cmap=cmap, vmin=vmin, vmax=vmax)
+    coloring = Coloring.of(shades, cmap=cmap, vmin=vmin, vmax=vmax)
+    check_known(coloring.values, color)
+    return coloring
+
+
+def check_known(values: NDArray[np.float64], name: str) -> None:
+    """Refuse values of which none is known."""
+    if not np.isfinite(values).any():
+        msg = f"{name!r} is missing everywhere (NaN), so there is nothing to draw; fill it, or choose another color="
+        raise ValueError(msg)
 
 
 def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:

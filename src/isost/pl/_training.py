@@ -58,10 +58,11 @@ def training(model: IsoST, *, ax: Axes | None = None, show: bool | None = None) 
     for name in said:
         axis.plot(history["epoch"], losses[name], label=name, linewidth=2.0 if name == "loss" else 1.0)
     _mark_phases(axis, history)
-    drawn = losses[said].to_numpy()
-    if np.nanmin(drawn) > 0 and np.nanmax(drawn) > _WIDE_RANGE * np.nanmin(drawn):
+    low, high = losses[said].min().min(), losses[said].max().max()
+    if low > 0 and high > _WIDE_RANGE * low:
         axis.set_yscale("log")
-    axis.set(xlabel="epoch", ylabel="loss", xlim=(history["epoch"].min(), history["epoch"].max()))
+    axis.set(xlabel="epoch", ylabel="loss")
+    axis.margins(x=0)
     axis.spines[["right", "top"]].set_visible(False)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return None if finished(axis.figure, show, ax=ax) else axis

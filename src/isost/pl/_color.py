@@ -209,16 +209,15 @@ def _default_colors(n: int) -> list[str]:
 
 def percentile_or_number(limit: float | str, values: NDArray[np.float64], *, what: str) -> float:
     """Turn a limit into a number: ``"p99"`` is the 99th percentile of the known values."""
-    if not isinstance(limit, str):
-        return float(limit)
+    is_percentile = isinstance(limit, str) and limit.startswith("p")
     try:
-        percentile = float(limit.removeprefix("p"))
-    except ValueError:
-        percentile = -1.0
-    if not (limit.startswith("p") and 0 <= percentile <= 100):
+        number = float(limit.removeprefix("p") if isinstance(limit, str) else limit)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number) or (isinstance(limit, str) and not (is_percentile and 0 <= number <= 100)):
         msg = f"{what}={limit!r} is neither a number nor a percentile like 'p99'"
         raise ValueError(msg)
-    return float(np.nanpercentile(values, percentile))
+    return float(np.nanpercentile(values, number)) if is_percentile else number
 
 
 def limits(values: NDArray[np.float64], *, vmin: Limit, vmax: Limit) -> tuple[float, float]:
@@ -228,6 +227,10 @@ def limits(values: NDArray[np.float64], *, vmin: Limit, vmax: Limit) -> tuple[fl
         return 0.0, 1.0
     low = float(known.min()) if vmin is None else percentile_or_number(vmin, known, what="vmin")
     high = float(known.max()) if vmax is None else percentile_or_number(vmax, known, what="vmax")
+    gives_way = isinstance(vmax, str) and not isinstance(vmin, str)
+    if low > high and vmax is not None and not gives_way:
+        msg = f"the colour scale would run from {low:g} down to {high:g}: choose vmin={vmin!r} below vmax={vmax!r}"
+        raise ValueError(msg)
     if high <= low and isinstance(vmax, str):
         high = float(known.max())
     return (low, high) if high > low else (low, low + 1.0)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import rcParams
 
+from isost._checks import check_at_least
 from isost.metrics import LOWER_IS_BETTER, ONE_IS_BEST
 
 from ._layout import place
@@ -30,7 +31,7 @@ _CHARACTERS = 34  # of the verdict, that fit below a panel
 def evaluation(
     scores: pd.DataFrame,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     ncols: int = 4,
     show: bool | None = None,
 ) -> Figure | None:
@@ -59,17 +60,23 @@ def evaluation(
         If a metric is not in the table.
     TypeError
         If `scores` is no table of :func:`isost.tl.evaluate`.
+    ValueError
+        If `metrics` is empty, or `ncols` below 1.
 
     Examples
     --------
     >>> isost.pl.evaluation(isost.tl.evaluate(adatas))
     """
+    check_at_least(1, ncols=ncols)
     if list(getattr(scores, "index", scores).names) != ["section", "gene", "metric"]:
         msg = "scores is no table of isost.tl.evaluate: its rows are not (section, gene, metric)"
         raise TypeError(msg)
     every = scores.xs("all", level="gene")
     overall = every.xs("mean", level="section")
-    wanted = list(overall.index) if metrics is None else list(metrics)
+    wanted = list(overall.index) if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    if not wanted:
+        msg = "metrics is an empty list; name a metric"
+        raise ValueError(msg)
     missing = [metric for metric in wanted if metric not in overall.index]
     if missing:
         msg = f"metrics={missing} are not in the table, which has {list(overall.index)}"

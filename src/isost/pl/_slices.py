@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize
 
+from isost._checks import check_at_least, check_positive
+
 from ._color import MISSING, Classes, Coloring, field, stored_colors, values_of
 from ._layout import explain, inches_per_unit, panel_axes
 from ._panels import collect, depth_of
@@ -96,13 +98,15 @@ def slices(
     KeyError
         If `color`, `layer`, a name in `sections` or ``obsm[spatial_key]`` does not exist.
     ValueError
-        If there is no section, or `ax` has not as many axes as there are sections.
+        If there is no section, `ax` has not as many axes as there are sections, or `ncols` or `size` is not positive.
 
     Examples
     --------
     >>> isost.pl.slices(stack, color="Gad1", unit="µm")
     >>> isost.pl.slices(stack, color="cell_type", generated=isost.tl.section(stack, model=model, z=75.0))
     """
+    check_at_least(1, ncols=ncols)
+    check_positive(size=size)
     keys: dict[str, Any] = {"section_key": section_key, "spatial_key": spatial_key, "z_key": z_key}
     panels = _in_depth_order(stack, generated, sections, keys=keys)
     shades = None if color is None else _shared_field(panels, color, layer=layer, palette=palette)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from isost._checks import check_at_least
 from isost._keys import SECTION
 from isost._logging import logger
 from isost.io import named_sections
@@ -83,6 +84,7 @@ def check(
     >>> report = isost.pp.check(adatas)
     >>> report[report["severity"] == "warning"]
     """
+    check_at_least(0, seed=seed)
     found = _Found()
     sections = found.errors_of("", named_sections, adatas, section_key=section_key) or {}
     for name, section in sections.items():

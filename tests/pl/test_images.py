@@ -49,8 +49,8 @@ DRAWINGS: dict[str, Callable[..., Any]] = {
     "window": lambda x, kws: isost.pl.volume(x.volume, color=GENE, frames="box", **(kws | WINDOW)),
     "window_types": lambda x, kws: isost.pl.volume(x.volume, color="cell_type", **(kws | WINDOW)),
     "uncertainty": lambda x, kws: isost.pl.uncertainty(x.volume, **kws),
-    "training": lambda x, _: isost.pl.training(x.model, show=False),
-    "evaluation": lambda x, _: isost.pl.evaluation(x.scores, show=False),
+    "training": lambda x, kws: isost.pl.training(x.model, **without_unit(kws)),
+    "evaluation": lambda x, kws: isost.pl.evaluation(x.scores, **without_unit(kws)),
 }
 
 
@@ -67,6 +67,10 @@ def test_a_plot_looks_as_it_did(name: str, background: str, organ: Organ, tmp_pa
         copyfile(actual, expected)
     pair = [halved(path, tmp_path / name) for path, name in ((expected, "expected.png"), (actual, "drawn.png"))]
     assert compare_images(*pair, tol=TOLERANCE) is None
+
+
+def without_unit(kws: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in kws.items() if key != "unit"}
 
 
 def halved(path: Path, to: Path) -> str:

@@ -9,6 +9,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import tifffile
 
 from isost import io
@@ -91,6 +92,13 @@ def test_a_lazy_volume_is_made_a_few_layers_at_a_time(volume, monkeypatch):
     assert names == ["gene0", "gene1", "gene2"]
     assert grid.shape == (4, 3, 5)
     np.testing.assert_array_equal(lazy, at_once)
+
+
+@pytest.mark.parametrize("kind", [sp.csr_matrix, sp.csc_array])
+def test_sparse_expression(volume, expected, tmp_path, kind):
+    volume.X = kind(volume.X)
+    io.write_image(volume, tmp_path / "v.nrrd", channels=CHANNELS, fill=-1)
+    np.testing.assert_array_equal(nrrd.read(str(tmp_path / "v.nrrd"))[0], expected)
 
 
 def test_errors(volume, tmp_path, monkeypatch):

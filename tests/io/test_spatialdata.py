@@ -106,3 +106,12 @@ def test_cells_need_a_depth(volume):
     flat = AnnData(np.ones((6, 2)), obsm={"spatial": np.ones((6, 2))})
     with pytest.raises(ValueError, match="section 's' has no x, y and z"):
         io.to_spatialdata(volume, {"s": flat})
+
+
+def test_names_that_spatialdata_does_not_allow_are_changed_and_told(volume, stack, tmp_path, caplog):
+    names = {"section0": "slice 1 (left)", "section1": "__b", "section2": "c-3.x"}
+    sections = {names[name]: section for name, section in io.split_sections(stack).items()}
+    with caplog.at_level("WARNING", logger="isost"):
+        io.to_spatialdata(volume, sections).write(tmp_path / "s.zarr")
+    assert "'slice 1 (left)': 'slice_1__left_'" in caplog.text
+    assert list(io.read_sections(tmp_path / "s.zarr")) == ["b", "c-3.x", "slice_1__left_"]

@@ -27,6 +27,7 @@ def test_a_panel_for_each_metric_with_every_method(organ: Organ) -> None:
 def test_chosen_metrics(organ: Organ) -> None:
     figure = isost.pl.evaluation(organ.scores, metrics=["energy"], show=False)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["energy"]
+    assert len(isost.pl.evaluation(organ.scores, metrics="energy", show=False).axes) == 1
     with pytest.raises(KeyError, match=r"metrics=\['f1'\] are not in the table"):
         isost.pl.evaluation(organ.scores, metrics=["f1"], show=False)
     with pytest.raises(TypeError, match="no table of isost"):

@@ -27,6 +27,11 @@ def test_by_default_five_depths_from_the_first_layer_to_the_last(volume: ad.AnnD
     assert [title.split(",")[0] for title in titles] == ["z = 20", "z = 45", "z = 70", "z = 95", "z = 120"]
 
 
+def test_one_gene_at_one_depth(volume: ad.AnnData) -> None:
+    figure = isost.pl.gene_grid(volume, "Core", z=75.0, show=False)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["z = 75", "Core"]
+
+
 def test_errors_say_what_is_wrong(volume: ad.AnnData) -> None:
     with pytest.raises(KeyError, match="did you mean 'Core'"):
         isost.pl.gene_grid(volume, ["Cor"], show=False)

@@ -53,7 +53,7 @@ def test_a_category_is_the_one_of_most_weight(block: Voxels) -> None:
 @pytest.mark.parametrize("normal", [(0, 0, 1), (1, 0, 0), (0.3, -1, 2)])
 def test_pixels_lie_in_the_plane_and_are_evenly_spaced(block: Voxels, normal: tuple[float, ...]) -> None:
     point = np.array([15.0, 24, -24])
-    places = Plane.through(point, np.array(normal, float), block).places(0.5)
+    places = Plane.through(point, np.array(normal) / np.linalg.norm(normal), block).places(0.5)
     np.testing.assert_allclose((places - point) @ np.array(normal), 0, atol=1e-9)
     for axis in (0, 1):
         np.testing.assert_allclose(np.linalg.norm(np.diff(places, axis=axis), axis=-1), 0.5, rtol=0.1)

@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 import isost
+from isost.pl._color import MISSING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,6 +96,24 @@ def test_sections_with_other_categories_keep_their_colours(stack: ad.AnnData) ->
     assert [to_hex(mark.get_color()) for mark in legend.get_lines()] == ["#0000ff", "#ff0000"]
 
 
+@pytest.mark.parametrize("categories", [[1, 2], ["glia", "other"], []])
+def test_categories_of_other_types_are_drawn_together(stack: ad.AnnData, categories: list[object]) -> None:
+    parts = [stack[:40].copy(), stack[40:80].copy()]
+    parts[0].obs["cell_type"] = parts[0].obs["cell_type"].cat.as_ordered()
+    parts[1].obs["cell_type"] = pd.Categorical(np.resize([*categories, None], 40), categories=categories)
+    (legend,) = isost.pl.slices(parts, color="cell_type", show=False)[0].figure.legends
+    expected = dict.fromkeys(["neuron", "glia", *map(str, categories)])
+    assert [text.get_text() for text in legend.get_texts()] == list(expected)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None])
+def test_a_colour_that_is_missing_everywhere_is_grey(stack: ad.AnnData, missing: object) -> None:
+    stack.obs["lost"] = pd.Series([missing] * stack.n_obs, index=stack.obs_names)
+    axes = isost.pl.slices(stack, color="lost", show=False)
+    axes[0].figure.canvas.draw()
+    assert {to_hex(color) for color in axes[0].collections[0].get_facecolors()} == {MISSING}
+
+
 def test_without_colour_there_is_only_the_outline(stack: ad.AnnData) -> None:
     axes = isost.pl.slices(stack, show=False)
     assert len(axes[0].figure.axes) == 3
@@ -156,7 +176,24 @@ def test_sections_without_depth_keep_their_order(stack: ad.AnnData) -> None:
     for part in parts:
         part.obsm["spatial"] = part.obsm["spatial"][:, :2]
         del part.obs["section"]
-    assert titles(isost.pl.slices(parts, show=False)) == ["section 0", "section 1"]
+    assert titles(isost.pl.slices(parts, show=False)) == ["section_0", "section_1"]
+
+
+def test_names_and_depths_are_those_of_a_stack_of_the_same_sections() -> None:
+    sections = isost.datasets.organ(n_sections=3, cells_per_section=30, n_genes=20)
+    for depth, section in zip([40.0, 0.0, 90.0], sections, strict=True):
+        section.obs["z"] = depth
+        section.obsm["spatial"] = np.c_[section.obsm["spatial"], np.full(section.n_obs, 7.0)]
+        section.obs["section"] = "same"
+    raw = isost.pl.slices(sections, show=False)
+    stack = isost.pp.slice_stack(sections, n_comps=4, check=False)
+    assert (titles(raw), under_titles(raw)) == (["z = 0", "z = 40", "z = 90"], ["section_1", "section_0", "section_2"])
+    for given in (stack, isost.io.split_sections(stack)):
+        drawn = isost.pl.slices(given, show=False)
+        assert (titles(drawn), under_titles(drawn)) == (titles(raw), under_titles(raw))
+    moved = isost.pp.slice_stack(sections, z=[1.0, 2.0, 3.0], n_comps=4, check=False)  # obs["z"] is as it was
+    again = isost.pp.slice_stack(moved, n_comps=4, check=False)
+    assert titles(isost.pl.slices(again, show=False)) == ["z = 1", "z = 2", "z = 3"]
 
 
 def test_depths_are_written_short(stack: ad.AnnData) -> None:

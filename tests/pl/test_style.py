@@ -41,6 +41,8 @@ def test_arrows_of_the_colour_bar() -> None:
     values = np.array([0.0, 1, 2])
     found = [extend(values, *ends) for ends in ((0, 2), (0, 1), (1, 2), (0.5, 1))]
     assert found == ["neither", "max", "min", "both"]
+    assert extend(np.full(2, np.nan), 0, 1) == "neither"
+    assert extend(np.array([np.nan, 2]), 0, 1) == "max"
 
 
 def test_a_background_changes_colours_alone_and_reaches_late_ticks() -> None:

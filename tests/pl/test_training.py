@@ -23,6 +23,15 @@ def test_the_loss_its_parts_and_the_phases(organ: Organ) -> None:
     assert [text.get_text() for text in ax.texts] == ["shape", "expression", "joint"]
 
 
+def test_a_dark_background(organ: Organ) -> None:
+    ax = isost.pl.training(organ.model, background="dark", show=False)
+    assert ax.get_facecolor() == (0, 0, 0, 1)
+    assert ax.texts[0].get_color() == "white"
+    assert isost.pl.evaluation(organ.scores, background="dark", show=False).get_facecolor() == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="background='blue' is unknown"):
+        isost.pl.training(organ.model, background="blue")  # type: ignore[arg-type]
+
+
 def test_a_part_that_is_the_whole_is_not_drawn_twice_and_wide_ranges_are_logarithmic() -> None:
     history = pd.DataFrame({"epoch": [1, 2, 3], "phase": "joint", "loss": [10.0, 1.0, 0.1]})
     history = history.assign(shape=history["loss"], expression=0.0)
@@ -34,3 +43,8 @@ def test_a_part_that_is_the_whole_is_not_drawn_twice_and_wide_ranges_are_logarit
 def test_a_model_without_history() -> None:
     with pytest.raises(ValueError, match="no history"):
         isost.pl.training(SimpleNamespace(history=pd.DataFrame()), show=False)
+
+
+def test_one_epoch_without_loss_is_drawn() -> None:
+    history = pd.DataFrame({"epoch": [1], "phase": "joint", "loss": [0.0]})
+    assert isost.pl.training(SimpleNamespace(history=history), show=False).get_yscale() == "linear"

@@ -27,3 +27,10 @@ def test_the_curve_has_the_median_of_each_depth_and_the_measured_sections(organ:
 def test_a_volume_without_uncertainty(volume: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"no obs\['uncertainty'\]"):
         isost.pl.uncertainty(volume, show=False)
+
+
+def test_uncertainty_that_is_missing_everywhere(organ: Organ) -> None:
+    volume = organ.volume.copy()
+    volume.obs["uncertainty"] = np.nan
+    with pytest.raises(ValueError, match="'uncertainty' is missing everywhere"):
+        isost.pl.uncertainty(volume, show=False)

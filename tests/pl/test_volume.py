@@ -217,3 +217,23 @@ def test_errors_say_what_is_wrong(volume: ad.AnnData) -> None:
         isost.pl.volume(volume, projection="sum")  # type: ignore[arg-type]
     with pytest.raises(KeyError, match="this AnnData is no volume"):
         isost.pl.volume(ad.AnnData(np.zeros((3, 2), dtype=np.float32)), show=False)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda x: isost.pl.volume(x, color="lost", show=False),
+        lambda x: isost.pl.volume(x, color=["Core", "lost"], show=False),
+        lambda x: isost.pl.cut(x, color="lost", z=60.0, show=False),
+        lambda x: isost.pl.surface(x, color="lost", show=False),
+        lambda x: isost.pl.animate(x, color="lost", show=False),
+        lambda x: isost.pl.gene_grid(x, ["lost"], show=False),
+    ],
+)
+def test_a_colour_that_is_missing_everywhere_is_refused(volume: ad.AnnData, draw: Any) -> None:
+    for missing in (np.nan, pd.Categorical([None] * volume.n_obs)):
+        volume.obs["lost"] = missing
+        with pytest.raises((ValueError, TypeError), match=r"'lost' is (missing everywhere|a category)"):
+            draw(volume)
+    volume.obs["lost"] = np.where(volume.obs["measured"], np.nan, 1.0)
+    draw(volume)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from isost._checks import check_at_least
 from isost._faults import explained
 from isost._logging import logger, step
 from isost._settings import settings as session
@@ -268,10 +269,7 @@ def _read_groups(
 
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
-        least = 0 if name == "seed" else 1
-        if value < least:
-            msg = f"{name} must be at least {least}, got {value}"
-            raise ValueError(msg)
+        check_at_least(0 if name == "seed" else 1, **{name: value})
 
 
 def check_order(

@@ -6,12 +6,14 @@ from ._files import SUFFIXES, read, write
 from ._image import write_image
 from ._sections import read_sections
 from ._spatialdata import to_spatialdata
-from ._split import split_sections
+from ._split import named_sections, point_depths, split_sections
 from ._volume import SlabFolder, read_volume
 
 __all__ = [
     "SUFFIXES",
     "SlabFolder",
+    "named_sections",
+    "point_depths",
     "read",
     "read_sections",
     "read_volume",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import scipy.sparse as sp
 
 from isost._keys import UNS, VOXEL
 from isost._writing import whole_file
@@ -58,7 +59,8 @@ def write_image(
     KeyError
         If this is no volume, or a channel is not there.
     ValueError
-        If `path` ends in something else, the unit is another one, a channel is not numeric, or genes share a name.
+        If `path` ends in something else, the unit is another one, there is no channel, one is not numeric, or genes
+        share a name.
 
     Notes
     -----
@@ -108,8 +110,12 @@ def volume_image(volume: AnnData, channels: str | Sequence[str] | None, *, fill:
         raise KeyError(msg)
     grid = Grid.from_dict(volume.uns[UNS]["grid"])
     names = list(volume.var_names) if channels is None else [channels] if isinstance(channels, str) else list(channels)
+    if not names:
+        msg = "there is no channel to write; name genes, or numeric columns of obs, by channels="
+        raise ValueError(msg)
     is_gene, columns = _channels(volume, names)
     expression = volume[:, [name for name, gene in zip(names, is_gene, strict=True) if gene]].X
+    expression = expression.tocsr() if sp.issparse(expression) else expression  # rows are taken from it
     index = np.asarray(volume.obsm[VOXEL])
     order = np.argsort(index[:, 2], kind="stable")
     nx, ny, nz = grid.shape
@@ -145,7 +151,8 @@ def _slab(
     expression: Any, columns: NDArray, is_gene: NDArray[np.bool_], index: NDArray, shape: tuple[int, ...], fill: float
 ) -> NDArray[np.float32]:
     values = np.empty((len(index), len(is_gene)), dtype=np.float32)
-    values[:, is_gene], values[:, ~is_gene] = expression, columns
+    values[:, is_gene] = expression.toarray() if sp.issparse(expression) else expression
+    values[:, ~is_gene] = columns
     image = np.full(shape, fill, dtype=np.float32)
     image[:, index[:, 2], index[:, 1], index[:, 0]] = values.T
     return image

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._keys import SECTION, SPATIAL
+from isost._logging import logger
 from isost._untrusted import untrusted
 
 from ._image import volume_image
@@ -58,7 +60,7 @@ def to_spatialdata(
     images["volume"]
         The channels by name, (c, z, y, x), float32, with the scale and translation from voxels to ``"global"``.
     points["<section>_cells"]
-        Cells of each section: x, y, z.
+        Cells of each section: x, y, z. What SpatialData does not allow in a name becomes ``_``.
     tables["<section>"]
         The section itself, a copy, whose rows annotate these points.
 
@@ -67,7 +69,8 @@ def to_spatialdata(
     KeyError
         If this is no volume, a channel is not there, or cells have no positions.
     ValueError
-        If a channel is not numeric, genes share a name, or positions have no z.
+        If there is no channel or one is not numeric, genes share a name, positions have no z, or two sections have the
+        same name as SpatialData writes it.
 
     Examples
     --------
@@ -87,12 +90,26 @@ def to_spatialdata(
     placed = Image3DModel.parse(
         image, dims=("c", "z", "y", "x"), c_coords=names, transformations={"global": from_voxels}
     )
-    named = sections or {}
+    named = _allowed_names(sections or {})
     return SpatialData(
         images={"volume": placed},
         points={f"{name}_cells": _cells(name, section) for name, section in named.items()},
         tables={name: _table(section, f"{name}_cells") for name, section in named.items()},
     )
+
+
+def _allowed_names(sections: Mapping[str, AnnData]) -> dict[str, AnnData]:
+    """Name sections as SpatialData allows: letters, digits and _ . - alone, and told apart without their case."""
+    allowed = {name: re.sub(r"[^\w.-]", "_", name).lstrip("_.") or "section" for name in map(str, sections)}
+    if len({name.lower() for name in allowed.values()}) < len(sections):
+        msg = (
+            f"two of the sections {list(sections)} have the same name in SpatialData, which has letters, digits and "
+            "_ . - alone and no difference of case; rename one"
+        )
+        raise ValueError(msg)
+    if changed := {old: new for old, new in allowed.items() if old != new}:
+        logger.warning("sections get names of letters, digits and _ . - alone, as SpatialData asks for: %s", changed)
+    return dict(zip(allowed.values(), sections.values(), strict=True))
 
 
 def _cells(name: str, section: AnnData) -> Any:

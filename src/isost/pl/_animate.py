@@ -8,6 +8,7 @@ from matplotlib import rcParams
 from matplotlib.animation import FuncAnimation
 
 from isost import _keys
+from isost._checks import check_at_least, check_positive
 
 from ._color import coloring_of
 from ._grid import measured_depths, voxels_of
@@ -82,15 +83,14 @@ def animate(
     KeyError
         If `volume` has no grid, or `color` or `layer` does not exist.
     ValueError
-        If `n_frames` is less than 2.
+        If `n_frames` is less than 2, or `fps` is not positive.
 
     Examples
     --------
     >>> isost.pl.animate(volume, color="Gad1", unit="µm", show=False).save("Gad1.gif")
     """
-    if n_frames < 2:
-        msg = f"n_frames must be at least 2, got {n_frames}"
-        raise ValueError(msg)
+    check_at_least(2, n_frames=n_frames)
+    check_positive(fps=fps)
     voxels = voxels_of(volume)
     coloring = coloring_of(
         volume, color or _keys.DENSITY, layer=layer, palette=palette, cmap=cmap, vmin=vmin, vmax=vmax

@@ -24,6 +24,7 @@ __all__ = [
     "Limit",
     "Numbers",
     "Palette",
+    "check_known",
     "class_colors",
     "codes_of",
     "coloring_of",
@@ -110,10 +111,19 @@ def codes_of(values: NDArray[np.float64]) -> NDArray[np.intp]:
 def coloring_of(
     adata: AnnData, color: str, *, layer: str | None, palette: Palette, cmap: str, vmin: Limit, vmax: Limit
 ) -> Coloring:
-    """Colour the rows of an AnnData by a gene or a column of `obs`."""
+    """Colour the rows of an AnnData by a gene or a column of `obs`; it must be known somewhere."""
     values = values_of(adata, color, layer=layer)
     shades = field(values, name=color, stored=stored_colors(adata, color), palette=palette)
-    return Coloring.of(shades, cmap=cmap, vmin=vmin, vmax=vmax)
+    coloring = Coloring.of(shades, cmap=cmap, vmin=vmin, vmax=vmax)
+    check_known(coloring.values, color)
+    return coloring
+
+
+def check_known(values: NDArray[np.float64], name: str) -> None:
+    """Refuse values of which none is known."""
+    if not np.isfinite(values).any():
+        msg = f"{name!r} is missing everywhere (NaN), so there is nothing to draw; fill it, or choose another color="
+        raise ValueError(msg)
 
 
 def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
@@ -199,16 +209,15 @@ def _default_colors(n: int) -> list[str]:
 
 def percentile_or_number(limit: float | str, values: NDArray[np.float64], *, what: str) -> float:
     """Turn a limit into a number: ``"p99"`` is the 99th percentile of the known values."""
-    if not isinstance(limit, str):
-        return float(limit)
+    is_percentile = isinstance(limit, str) and limit.startswith("p")
     try:
-        percentile = float(limit.removeprefix("p"))
-    except ValueError:
-        percentile = -1.0
-    if not (limit.startswith("p") and 0 <= percentile <= 100):
+        number = float(limit.removeprefix("p") if isinstance(limit, str) else limit)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not np.isfinite(number) or (isinstance(limit, str) and not (is_percentile and 0 <= number <= 100)):
         msg = f"{what}={limit!r} is neither a number nor a percentile like 'p99'"
         raise ValueError(msg)
-    return float(np.nanpercentile(values, percentile))
+    return float(np.nanpercentile(values, number)) if is_percentile else number
 
 
 def limits(values: NDArray[np.float64], *, vmin: Limit, vmax: Limit) -> tuple[float, float]:
@@ -218,6 +227,10 @@ def limits(values: NDArray[np.float64], *, vmin: Limit, vmax: Limit) -> tuple[fl
         return 0.0, 1.0
     low = float(known.min()) if vmin is None else percentile_or_number(vmin, known, what="vmin")
     high = float(known.max()) if vmax is None else percentile_or_number(vmax, known, what="vmax")
+    gives_way = isinstance(vmax, str) and not isinstance(vmin, str)
+    if low > high and vmax is not None and not gives_way:
+        msg = f"the colour scale would run from {low:g} down to {high:g}: choose vmin={vmin!r} below vmax={vmax!r}"
+        raise ValueError(msg)
     if high <= low and isinstance(vmax, str):
         high = float(known.max())
     return (low, high) if high > low else (low, low + 1.0)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import rcParams
 
 from isost import _keys
+from isost._checks import check_positive
 
 from ._color import coloring_of
 from ._grid import measured_depths, voxels_of
@@ -87,12 +88,14 @@ def cut(
     KeyError
         If `volume` has no grid, or `color` or `layer` does not exist.
     ValueError
-        If not exactly one of `z` and `plane` is given, or it is malformed or does not meet the volume.
+        If not exactly one of `z` and `plane` is given, it is malformed or does not meet the volume, or `pixel_size` is
+        not positive.
 
     Examples
     --------
     >>> isost.pl.cut(volume, color="Gad1", plane=([0, 0, 75.0], [0, 1, 2]), unit="µm")
     """
+    check_positive(pixel_size=pixel_size)
     voxels = voxels_of(volume)
     where = plane_at(z, plane, voxels)
     coloring = coloring_of(

@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import rcParams
 
+from isost._checks import check_at_least
 from isost.metrics import LOWER_IS_BETTER, ONE_IS_BEST
 
 from ._layout import place
-from ._style import finished
+from ._style import drawn_on, finished
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ._style import Background
 
 __all__ = ["evaluation"]
 
@@ -30,8 +33,9 @@ _CHARACTERS = 34  # of the verdict, that fit below a panel
 def evaluation(
     scores: pd.DataFrame,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     ncols: int = 4,
+    background: Background | None = None,
     show: bool | None = None,
 ) -> Figure | None:
     """Draw the scores of sections left out beside those of the baselines, a panel for each metric.
@@ -46,6 +50,8 @@ def evaluation(
         Metrics to draw; None draws all eight of :func:`isost.metrics.score`.
     ncols
         Most panels in a row.
+    background
+        ``"light"`` or ``"dark"``; None is what matplotlib's style says.
     show
         Show the figure now and return nothing. None does what ``scanpy.settings.autoshow`` says.
 
@@ -59,32 +65,40 @@ def evaluation(
         If a metric is not in the table.
     TypeError
         If `scores` is no table of :func:`isost.tl.evaluate`.
+    ValueError
+        If `metrics` is empty, `ncols` below 1, or `background` unknown.
 
     Examples
     --------
     >>> isost.pl.evaluation(isost.tl.evaluate(adatas))
     """
+    check_at_least(1, ncols=ncols)
     if list(getattr(scores, "index", scores).names) != ["section", "gene", "metric"]:
         msg = "scores is no table of isost.tl.evaluate: its rows are not (section, gene, metric)"
         raise TypeError(msg)
     every = scores.xs("all", level="gene")
     overall = every.xs("mean", level="section")
-    wanted = list(overall.index) if metrics is None else list(metrics)
+    wanted = list(overall.index) if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    if not wanted:
+        msg = "metrics is an empty list; name a metric"
+        raise ValueError(msg)
     missing = [metric for metric in wanted if metric not in overall.index]
     if missing:
         msg = f"metrics={missing} are not in the table, which has {list(overall.index)}"
         raise KeyError(msg)
     methods = [name for name in scores.columns if name != "verdict"]
     each = every.drop(index="mean", level="section")
-    panels = _panels(len(wanted), n_methods=len(methods), ncols=min(ncols, len(wanted)))
-    for i, (ax, metric) in enumerate(zip(panels, wanted, strict=True)):
-        by_section = each.xs(metric, level="metric")[methods].to_numpy(dtype=np.float64)
-        means = overall.loc[metric, methods].to_numpy(dtype=np.float64)
-        _draw_metric(ax, metric, methods, means, by_section, named=i % ncols == 0)
-        said = fill(str(overall.loc[metric, "verdict"]), _CHARACTERS)
-        ax.text(0, -0.42 * _FOOT / (_ROW * len(methods)), said, transform=ax.transAxes, fontsize="x-small", va="top")
-    figure = panels[0].figure
-    return None if finished(figure, show) else figure  # type: ignore[return-value]
+    with drawn_on(background):
+        panels = _panels(len(wanted), n_methods=len(methods), ncols=min(ncols, len(wanted)))
+        for i, (ax, metric) in enumerate(zip(panels, wanted, strict=True)):
+            by_section = each.xs(metric, level="metric")[methods].to_numpy(dtype=np.float64)
+            means = overall.loc[metric, methods].to_numpy(dtype=np.float64)
+            _draw_metric(ax, metric, methods, means, by_section, named=i % ncols == 0)
+            said = fill(str(overall.loc[metric, "verdict"]), _CHARACTERS)
+            below = -0.42 * _FOOT / (_ROW * len(methods))
+            ax.text(0, below, said, transform=ax.transAxes, fontsize="x-small", va="top")
+        figure = panels[0].figure
+        return None if finished(figure, show) else figure  # type: ignore[return-value]
 
 
 def _panels(n: int, *, n_methods: int, ncols: int) -> list[Axes]:

@@ -27,9 +27,9 @@ _DEPTHS = 5
 
 def gene_grid(
     volume: AnnData,
-    genes: Sequence[str],
+    genes: str | Sequence[str],
     *,
-    z: Sequence[float] | None = None,
+    z: float | Sequence[float] | None = None,
     layer: str | None = None,
     unit: str | None = None,
     cmap: str = "viridis",
@@ -45,9 +45,9 @@ def gene_grid(
     volume
         What :func:`isost.tl.reconstruct` returns.
     genes
-        Genes, or columns of `obs`.
+        A gene or a column of `obs`, or several.
     z
-        Depths, input units; None takes five from the first layer of voxels to the last.
+        Depth or depths, input units; None takes five from the first layer of voxels to the last.
     layer
         Layer to take genes from; None takes X.
     unit
@@ -79,7 +79,8 @@ def gene_grid(
     """
     voxels = voxels_of(volume)
     layers = voxels.centers[:, 2]
-    depths = np.linspace(layers.min(), layers.max(), _DEPTHS) if z is None else np.asarray(z, dtype=np.float64)
+    depths = np.linspace(layers.min(), layers.max(), _DEPTHS) if z is None else np.ravel(np.asarray(z, np.float64))
+    genes = [genes] if isinstance(genes, str) else list(genes)
     if not len(genes) or not len(depths):
         msg = "genes= or z= is an empty list; ask for at least one of each"
         raise ValueError(msg)

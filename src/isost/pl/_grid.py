@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Pooling = Literal["mean", "max", "majority"]
 
-__all__ = ["Voxels", "coarsened", "groups_of", "measured_depths", "pooled", "surface_of", "voxels_of"]
+__all__ = ["Voxels", "check_depth", "coarsened", "groups_of", "measured_depths", "pooled", "surface_of", "voxels_of"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,14 @@ def voxels_of(volume: AnnData) -> Voxels:
     index = np.asarray(volume.obsm[_keys.VOXEL], dtype=np.int64)
     density = volume.obs[_keys.DENSITY].to_numpy(dtype=np.float64)
     return Voxels(index, density, np.asarray(grid["origin"], np.float64), float(grid["voxel_size"]))
+
+
+def check_depth(z: float, voxels: Voxels) -> None:
+    """Refuse a depth outside the volume."""
+    low, high = voxels.origin[2], voxels.origin[2] + voxels.extent[2]
+    if not low <= z <= high:
+        msg = f"z = {z:g} lies outside the volume, which spans z = {low:g} to {high:g}"
+        raise ValueError(msg)
 
 
 def measured_depths(volume: AnnData, voxels: Voxels) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
 from isost._logging import logger
 
-from ._color import Coloring, Numbers, class_colors, coloring_of, percentile_or_number, values_of
+from ._color import Coloring, Numbers, check_known, class_colors, coloring_of, percentile_or_number, values_of
 from ._scene import Part
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def _z_scores(volume: AnnData, name: str, *, layer: str | None) -> NDArray[np.fl
     except (TypeError, ValueError) as error:
         msg = f"{name!r} is a category; several in one scene must be genes or numbers"
         raise TypeError(msg) from error
+    check_known(numbers, name)
     spread = np.nanstd(numbers)
     scores = (numbers - np.nanmean(numbers)) / (spread if spread > 0 else 1.0)
     return np.where(np.isnan(scores), -np.inf, scores)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isost.volume import plane_axes
+from isost.volume import plane_axes, read_plane
 
 from ._color import Classes
-from ._grid import pooled
+from ._grid import check_depth, pooled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,8 +51,7 @@ class Plane:
 
     @classmethod
     def through(cls, point: NDArray[np.float64], normal: NDArray[np.float64], voxels: Voxels) -> Plane:
-        """Take any plane, as far as there is tissue in it or within a voxel of it."""
-        normal = normal / np.linalg.norm(normal)
+        """Take the plane of a normal of length 1, as far as there is tissue in it or within a voxel of it."""
         axes = plane_axes(normal)
         offsets = voxels.centers - point
         touched = offsets[np.abs(offsets @ normal) <= voxels.size] @ axes
@@ -75,16 +74,9 @@ def plane_at(z: float | None, plane: tuple[Any, Any] | None, voxels: Voxels) -> 
         msg = "give one of z= (a depth) and plane=(point, normal): neither or both were given"
         raise ValueError(msg)
     if z is not None:
-        low, high = voxels.origin[2], voxels.origin[2] + voxels.extent[2]
-        if not low <= z <= high:
-            msg = f"z = {z:g} lies outside the volume, which spans z = {low:g} to {high:g}"
-            raise ValueError(msg)
+        check_depth(z, voxels)
         return Plane.at_depth(z, voxels)
-    pair = np.asarray(plane, dtype=np.float64)
-    if pair.shape != (2, 3) or not np.isfinite(pair).all() or not pair[1].any():
-        msg = f"a plane is a point and a normal of three numbers each, the normal not all zero, got {plane!r}"
-        raise ValueError(msg)
-    return Plane.through(pair[0], pair[1], voxels)
+    return Plane.through(*read_plane(plane), voxels)
 
 
 def sampled(voxels: Voxels, coloring: Coloring, places: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize
 
+from isost._checks import check_at_least, check_positive
+
 from ._color import MISSING, Classes, Coloring, field, stored_colors, values_of
 from ._layout import explain, inches_per_unit, panel_axes
 from ._panels import collect, depth_of
@@ -65,8 +67,9 @@ def slices(
     layer
         Layer to take a gene from, in the sections that have it (generated ones have ``"mean"``); else X.
     section_key, spatial_key, z_key
-        Where a section's name, positions and depth are: `obs`, `obsm`, `obs`. A third column of positions goes
-        before `z_key`.
+        Where a section's name, positions and depth are: `obs`, `obsm`, `obs`. Names and depths are found as
+        :func:`isost.pp.slice_stack` finds them; a stack and generated sections have depths as a third column of
+        positions.
     unit
         Unit of the positions, such as ``"µm"``, for the depths and the scale bar.
     ncols
@@ -95,13 +98,15 @@ def slices(
     KeyError
         If `color`, `layer`, a name in `sections` or ``obsm[spatial_key]`` does not exist.
     ValueError
-        If there is no section, or `ax` has not as many axes as there are sections.
+        If there is no section, `ax` has not as many axes as there are sections, or `ncols` or `size` is not positive.
 
     Examples
     --------
     >>> isost.pl.slices(stack, color="Gad1", unit="µm")
     >>> isost.pl.slices(stack, color="cell_type", generated=isost.tl.section(stack, model=model, z=75.0))
     """
+    check_at_least(1, ncols=ncols)
+    check_positive(size=size)
     keys: dict[str, Any] = {"section_key": section_key, "spatial_key": spatial_key, "z_key": z_key}
     panels = _in_depth_order(stack, generated, sections, keys=keys)
     shades = None if color is None else _shared_field(panels, color, layer=layer, palette=palette)
@@ -166,10 +171,11 @@ def _shared_field(panels: list[Panel], color: str, *, layer: str | None, palette
         raise KeyError(msg)
     columns = [values_of(panel.adata, color, layer=layer if layer in panel.adata.layers else None) for panel in panels]
     if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
-        # keeps the order of the categories, which the stored colours follow
-        joined = pd.Series(pd.api.types.union_categoricals(columns))
-    else:
-        joined = pd.concat(columns, ignore_index=True)
+        # keeps the order of the categories, which the stored colours follow; some may be of other types than others
+        names = dict.fromkeys(str(category) for column in columns for category in column.cat.categories)
+        shared = pd.CategoricalDtype(list(names))
+        columns = [column.map(str, na_action="ignore").astype(shared) for column in columns]
+    joined = pd.concat(columns, ignore_index=True)
     stored: dict[str, str] = {}
     for panel in reversed(panels):  # the first section's colours win
         stored |= stored_colors(panel.adata, color)

@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib import rcParams
 from matplotlib.ticker import MaxNLocator
 
+from ._grid import check_depth
 from ._style import with_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Frames", "frame_lines", "joined", "set_space"]
 
-Frames: TypeAlias = "Literal['box', 'measured'] | Sequence[float] | None"
+Frames: TypeAlias = "Literal['box', 'measured'] | float | Sequence[float] | None"
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
 
 
@@ -31,9 +32,14 @@ def frame_lines(voxels: Voxels, frames: Frames, *, measured_depths: NDArray[np.f
     if isinstance(frames, str) and frames not in ("box", "measured"):
         msg = f"frames={frames!r} is unknown; choose 'box', 'measured' or a list of depths"
         raise ValueError(msg)
-    depths: Iterable[float] = measured_depths if isinstance(frames, str) else frames
     if is_box:
-        depths = (low[2], high[2])
+        depths = np.array([low[2], high[2]])
+    elif isinstance(frames, str):
+        depths = measured_depths
+    else:
+        depths = np.ravel(np.asarray(frames, dtype=np.float64))
+        for depth in depths:
+            check_depth(depth, voxels)
     outline = low[:2] + _CORNERS * (high - low)[:2]
     lines = [np.column_stack([outline, np.full(len(outline), depth)]) for depth in depths]
     if is_box:

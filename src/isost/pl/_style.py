@@ -96,8 +96,8 @@ def rounded(value: float, *, largest: float) -> float:
 
 
 def extend(values: NDArray[np.float64], low: float, high: float) -> str:
-    """Say which ends of a colour bar get an arrow because values lie beyond."""
-    below, above = bool(np.nanmin(values) < low), bool(np.nanmax(values) > high)
+    """Say which ends of a colour bar get an arrow because values lie beyond; NaN lies nowhere."""
+    below, above = bool((values < low).any()), bool((values > high).any())
     return {(True, True): "both", (True, False): "min", (False, True): "max", (False, False): "neither"}[below, above]
 
 

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from isost._checks import check_at_least
+
 from ._color import Classes, class_colors, coloring_of, percentile_or_number
 from ._grid import voxels_of
 from ._mesh import mesh_around
@@ -92,7 +94,8 @@ def surface(
     KeyError
         If `volume` has no grid, `color` or `layer` does not exist, or `groups` names no category.
     ValueError
-        If `backend` is unknown, `groups` is given without categories, or nothing is enclosed.
+        If `backend` is unknown, `groups` is given without categories, `smoothing` is negative, `ax` is not 3D, or
+        nothing is enclosed.
 
     Examples
     --------
@@ -100,6 +103,10 @@ def surface(
     >>> isost.pl.surface(volume, color="cell_type", groups="Lining", backend="trimesh").export("lining.glb")
     """
     check_choice("backend", backend, Backend)
+    check_at_least(0, smoothing=smoothing)
+    if ax is not None and ax.name != "3d":
+        msg = "a surface needs 3D axes: give ax=plt.figure().add_subplot(projection='3d')"
+        raise ValueError(msg)
     voxels = voxels_of(volume)
     meshes = _regions(volume, voxels, color, groups, threshold, layer=layer, palette=palette, smoothing=smoothing)
     if outline or color is None:

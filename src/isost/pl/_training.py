@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib import rcParams
 
 from ._layout import place
-from ._style import finished
+from ._style import drawn_on, finished
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,19 +15,25 @@ if TYPE_CHECKING:
 
     from isost.model import IsoST
 
+    from ._style import Background
+
 __all__ = ["training"]
 
 _SIZE, _BOX = (6.0, 3.2), (0.7, 0.5, 3.7, 2.4)  # inches
 _WIDE_RANGE = 30  # largest over smallest loss, from which the axis is logarithmic
 
 
-def training(model: IsoST, *, ax: Axes | None = None, show: bool | None = None) -> Axes | None:
+def training(
+    model: IsoST, *, background: Background | None = None, ax: Axes | None = None, show: bool | None = None
+) -> Axes | None:
     """Draw how the loss and its parts fell while a model was trained.
 
     Parameters
     ----------
     model
         What :func:`isost.tl.fit` returns; its ``history`` is drawn.
+    background
+        ``"light"`` or ``"dark"``; None is what matplotlib's style says.
     ax
         Axes to draw into; a new figure is made when None.
     show
@@ -40,7 +46,7 @@ def training(model: IsoST, *, ax: Axes | None = None, show: bool | None = None) 
     Raises
     ------
     ValueError
-        If the model has no history.
+        If the model has no history, or `background` is unknown.
 
     Examples
     --------
@@ -50,21 +56,27 @@ def training(model: IsoST, *, ax: Axes | None = None, show: bool | None = None) 
     if not len(history):
         msg = "the model has no history: it was not trained here, or was saved without one"
         raise ValueError(msg)
-    axis = ax or place(plt.figure(figsize=_SIZE), _BOX)
+    with drawn_on(background):
+        axis = ax or place(plt.figure(figsize=_SIZE), _BOX)
+        _draw(axis, history)
+        return None if finished(axis.figure, show, ax=ax) else axis
+
+
+def _draw(ax: Axes, history: pd.DataFrame) -> None:
     losses = history.drop(columns=["epoch", "phase"]).select_dtypes("number")
     losses = losses.where(losses != 0)  # a part of weight zero says nothing, nor does one that is the whole
     parts = losses.drop(columns="loss").dropna(axis="columns", how="all")
     said = ["loss", *(name for name in parts if not parts[name].equals(losses["loss"]))]
     for name in said:
-        axis.plot(history["epoch"], losses[name], label=name, linewidth=2.0 if name == "loss" else 1.0)
-    _mark_phases(axis, history)
-    drawn = losses[said].to_numpy()
-    if np.nanmin(drawn) > 0 and np.nanmax(drawn) > _WIDE_RANGE * np.nanmin(drawn):
-        axis.set_yscale("log")
-    axis.set(xlabel="epoch", ylabel="loss", xlim=(history["epoch"].min(), history["epoch"].max()))
-    axis.spines[["right", "top"]].set_visible(False)
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    return None if finished(axis.figure, show, ax=ax) else axis
+        ax.plot(history["epoch"], losses[name], label=name, linewidth=2.0 if name == "loss" else 1.0)
+    _mark_phases(ax, history)
+    low, high = losses[said].min().min(), losses[said].max().max()
+    if low > 0 and high > _WIDE_RANGE * low:
+        ax.set_yscale("log")
+    ax.set(xlabel="epoch", ylabel="loss")
+    ax.margins(x=0)
+    ax.spines[["right", "top"]].set_visible(False)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _mark_phases(ax: Axes, history: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 
 from isost import _keys
 
-from ._color import Coloring, Numbers
+from ._color import Coloring, Numbers, check_known
 from ._grid import groups_of, measured_depths, pooled, voxels_of
 from ._layout import explain, explanation_space, place
 from ._style import add_scale_bar, drawn_on, finished, with_unit
@@ -78,6 +78,7 @@ def uncertainty(
         msg = f"the volume has no obs[{_keys.UNCERTAINTY!r}]; make it by isost.tl.reconstruct"
         raise KeyError(msg)
     values = volume.obs[_keys.UNCERTAINTY].to_numpy(dtype=np.float64)
+    check_known(values, _keys.UNCERTAINTY)
     pixels, group = groups_of(voxels.index[:, :2])
     mean = pooled(values, group, weights=voxels.density, how="mean")
     coloring = Coloring.of(Numbers(_keys.UNCERTAINTY, mean), cmap=colormaps[cmap], vmin=vmin, vmax=vmax)

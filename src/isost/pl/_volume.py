@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from isost import _keys
+from isost._checks import check_at_least
 
 from ._grid import measured_depths, voxels_of
 from ._parts import part_of, parts_of_genes
@@ -73,7 +74,7 @@ def volume(
         as ``"p50"``.
     frames
         Lines in the 3D view: ``"box"`` around the volume, ``"measured"`` for a rectangle at each measured section, or
-        the depths of rectangles.
+        the depth or depths of rectangles.
     layer
         Layer to take a gene from; None takes X.
     unit
@@ -107,8 +108,8 @@ def volume(
     TypeError
         If one of several colours is a category.
     ValueError
-        If `backend`, `projection`, `frames` or `background` is unknown, `threshold` is given for categories, or no
-        voxel passes it.
+        If `backend`, `projection`, `frames` or `background` is unknown, `threshold` is given for categories, no voxel
+        passes it, a depth in `frames` lies outside the volume, or `max_voxels` is below 1.
 
     Examples
     --------
@@ -118,6 +119,8 @@ def volume(
     """
     check_choice("backend", backend, Backend)
     check_choice("projection", projection, Projection)
+    max_voxels = _MOST_VOXELS if max_voxels is None else max_voxels
+    check_at_least(1, max_voxels=max_voxels)
     color = _keys.DENSITY if color is None else color
     several = not isinstance(color, str)
     voxels = voxels_of(volume)
@@ -137,7 +140,7 @@ def volume(
             measured_depths=measured,
             frames=frame_lines(voxels, frames, measured_depths=measured),
             unit=unit,
-            max_voxels=max_voxels or _MOST_VOXELS,
+            max_voxels=max_voxels,
         )
         if backend == "matplotlib":
             figure = draw_picture(scene, projection=projection)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from isost._checks import check_at_least
 from isost._keys import SECTION
 from isost._logging import logger
+from isost.io import named_sections
 
 from ._checks import Finding, Look, findings
 from ._matrix import join_expression, read_expression
 from ._pca import mean_and_scale
-from ._sections import check_section, check_sections, named_sections, positions, section_depths, shared_genes
+from ._sections import check_section, check_sections, positions, section_depths, shared_genes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,6 +84,7 @@ def check(
     >>> report = isost.pp.check(adatas)
     >>> report[report["severity"] == "warning"]
     """
+    check_at_least(0, seed=seed)
     found = _Found()
     sections = found.errors_of("", named_sections, adatas, section_key=section_key) or {}
     for name, section in sections.items():

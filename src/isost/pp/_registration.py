@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from isost._checks import check_at_least
 from isost._keys import SECTION
 from isost._logging import logger, step
 from isost.metrics import Section, registration
@@ -80,6 +81,7 @@ def check_registration(
     --------
     >>> isost.pp.check_registration(sections)["verdict"]
     """
+    check_at_least(0, seed=seed)
     sections = as_sections(adatas, section_key=section_key)
     points = {name: positions(name, section, spatial_key=spatial_key) for name, section in sections.items()}
     depths = section_depths(sections, z=z, z_key=z_key, spatial_key=spatial_key)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from isost._keys import SECTION
 from isost._logging import logger
-from isost.io import split_sections
+from isost.io import named_sections, point_depths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,6 @@ __all__ = [
     "as_sections",
     "check_section",
     "check_sections",
-    "named_sections",
     "positions",
     "section_depths",
     "shared_genes",
@@ -31,15 +30,12 @@ MIN_POINTS = 6  # a point and the 5 neighbours that the drift networks look at
 def as_sections(
     adatas: Sequence[AnnData] | Mapping[str, AnnData] | AnnData, *, section_key: str = SECTION
 ) -> dict[str, AnnData]:
-    """Bring any of the three ways to hand over sections into one: a dict by name.
+    """Do what :func:`isost.io.named_sections` does, and look at each section.
 
     Parameters
     ----------
-    adatas
-        A list of sections, a dict from name to section, or one AnnData holding all of them.
-    section_key
-        Column of `obs` that names sections. One AnnData is split by it; sections of a list take their names from it
-        where it is constant in each of them and no two agree, and are called ``"section_0"``, … otherwise.
+    adatas, section_key
+        As those of :func:`isost.io.named_sections`.
 
     Returns
     -------
@@ -59,25 +55,6 @@ def as_sections(
     return sections
 
 
-def named_sections(
-    adatas: Sequence[AnnData] | Mapping[str, AnnData] | AnnData, *, section_key: str = SECTION
-) -> dict[str, AnnData]:
-    """Do what `as_sections` does, without a look at the sections themselves."""
-    if isinstance(adatas, AnnData):
-        return split_sections(adatas, section_key=section_key)
-    if isinstance(adatas, Mapping):
-        sections = {str(name): section for name, section in adatas.items()}
-        if len(sections) < len(adatas):
-            msg = f"two sections have the same name once it is text, in {list(adatas)}; name them differently"
-            raise ValueError(msg)
-        return sections
-    if isinstance(adatas, Iterable) and not isinstance(adatas, str):
-        listed = list(adatas)
-        return dict(zip(_names(listed, section_key), listed, strict=True))
-    msg = f"sections must be a list or dict of AnnData, or one AnnData, not {type(adatas).__name__}"
-    raise TypeError(msg)
-
-
 def check_sections(sections: Mapping[str, AnnData], *, section_key: str = SECTION) -> None:
     """Raise ValueError unless there are two sections at least."""
     if len(sections) < 2:
@@ -86,21 +63,6 @@ def check_sections(sections: Mapping[str, AnnData], *, section_key: str = SECTIO
             f"AnnData by obs[{section_key!r}], pass the AnnData itself, not in a list"
         )
         raise ValueError(msg)
-
-
-def _names(sections: list[Any], section_key: str) -> list[str]:
-    """Names of listed sections: what they say of themselves if all do and no two agree, else by number."""
-    own = [_own_name(section, section_key) for section in sections]
-    if None in own or len(set(own)) < len(own):
-        return [f"section_{i}" for i in range(len(sections))]
-    return [str(name) for name in own]
-
-
-def _own_name(section: Any, section_key: str) -> str | None:
-    if not isinstance(section, AnnData) or section_key not in section.obs:
-        return None
-    values = section.obs[section_key].unique()
-    return str(values[0]) if len(values) == 1 and pd.notna(values[0]) else None
 
 
 def check_section(name: str, section: Any) -> None:
@@ -270,11 +232,9 @@ def section_depths(
 
 
 def _measured_depth(name: str, section: AnnData, z_key: str, spatial_key: str) -> tuple[float, float, float]:
-    if z_key in section.obs:
-        return _depth_range(name, section.obs[z_key], f"obs[{z_key!r}]")
-    points = positions(name, section, spatial_key=spatial_key)
-    if points.shape[1] == 3:
-        return _depth_range(name, points[:, 2], f"the third column of obsm[{spatial_key!r}]")
+    depths, source = point_depths(section, z_key=z_key, spatial_key=spatial_key)
+    if source:
+        return _depth_range(name, depths, source)
     msg = (
         f"section {name!r} has no depth: neither obs[{z_key!r}] nor a third column in obsm[{spatial_key!r}]; "
         f"pass z= with one number per section, or z_key="

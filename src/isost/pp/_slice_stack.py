@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from isost._checks import check_at_least
 from isost._keys import PCS, PROVENANCE, SECTION, SPATIAL, STATE, UNS
 from isost._logging import step
 from isost._normalization import EXPRESSION, SPACE, Normalization
@@ -125,9 +126,8 @@ def slice_stack(
     >>> stack = isost.pp.slice_stack([first, second], z=[0.0, 50.0])
     """
     given = locals().copy()
-    if n_comps < 1:
-        msg = f"n_comps must be at least 1, but is {n_comps}"
-        raise ValueError(msg)
+    check_at_least(1, n_comps=n_comps)
+    check_at_least(0, seed=seed)
     sections = as_sections(adatas, section_key=section_key)
     points = {name: positions(name, section, spatial_key=spatial_key) for name, section in sections.items()}
     depths = section_depths(sections, z=z, z_key=z_key, spatial_key=spatial_key)

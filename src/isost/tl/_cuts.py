@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from isost._checks import check_positive
 from isost._normalization import SPACE
-from isost.volume import cell_spacing, plane_axes
+from isost.volume import cell_spacing, plane_axes, read_plane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,9 +111,7 @@ def as_cuts(
         depths = np.ravel(np.asarray(z, dtype=np.float64))
         _check_some(depths, "z")
         return [_depth_cut(sections, float(depth)) for depth in depths]
-    if thickness is not None and not 0 < thickness < np.inf:
-        msg = f"thickness must be a positive number, got {thickness}"
-        raise ValueError(msg)
+    check_positive(thickness=thickness)
     _check_some(plane, "plane")
     pairs: Sequence[Any] = [plane] if is_single(plane=plane) else cast("Any", plane)
     spacing = _spacing(sections)
@@ -140,12 +139,7 @@ def _depth_cut(sections: Sections, depth: float) -> DepthCut:
 
 
 def _plane_cut(sections: Sections, pair: Any, *, thickness: float, spacing: float) -> PlaneCut:
-    sound = hasattr(pair, "__len__") and len(pair) == 2 and all(np.shape(part) == (3,) for part in pair)
-    if not sound or not np.isfinite(pair).all() or not np.any(pair[1]):
-        msg = f"a plane is a point and a normal of three numbers each, the normal not all zero, got {pair!r}"
-        raise ValueError(msg)
-    point, normal = np.asarray(pair, np.float64)
-    direction = normal / np.linalg.norm(normal)
+    point, direction = read_plane(pair)
     stack = sections.stack
     # where the slab passes through the box around the tissue: the box's corners bound n·p in the plane of each depth
     places = stack.normalization.decode(stack.state[:, :3], dims=SPACE)[:, :2]

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from isost._checks import check_at_least
 from isost._keys import MEAN, SECTION, SPATIAL, UNS
 from isost._logging import logger, step
 from isost._settings import settings
@@ -122,7 +123,7 @@ def evaluate(
     >>> scores.loc["mean", "all"]
     """
     fit_kws = dict(fit_kws or {})
-    _check(baselines, n_genes=n_genes, fit_kws=fit_kws)
+    _check(baselines, n_genes=n_genes, seed=seed, fit_kws=fit_kws)
     given = _Given(adatas, stack_kws)
     folds = given.folds(hold_out)
     given.tell(stacklevel=2)
@@ -149,14 +150,13 @@ def evaluate(
     return table
 
 
-def _check(baselines: Sequence[str], *, n_genes: int, fit_kws: Mapping[str, Any]) -> None:
+def _check(baselines: Sequence[str], *, n_genes: int, seed: int, fit_kws: Mapping[str, Any]) -> None:
     unknown = [name for name in baselines if name not in BASELINES]
     if isinstance(baselines, str) or unknown or len(set(baselines)) < len(baselines):
         msg = f"baselines must be a list of some of {', '.join(BASELINES)}, each once, but is {baselines!r}"
         raise ValueError(msg)
-    if n_genes < 1:
-        msg = f"n_genes must be at least 1, but is {n_genes}"
-        raise ValueError(msg)
+    check_at_least(1, n_genes=n_genes)
+    check_at_least(0, seed=seed)
     if fit_kws.get("checkpoint_dir") is not None:
         msg = "fit_kws['checkpoint_dir'] may hold a model that has seen the held-out sections; leave it out"
         raise ValueError(msg)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from isost._checks import check_at_least, check_positive
 from isost.training import TrajectorySettings
 
 if TYPE_CHECKING:
@@ -46,24 +47,20 @@ def check_settings(
     trajectory_kws: dict[str, Any],
 ) -> None:
     """Raise ValueError or TypeError, naming the parameter of `fit`, if a setting is impossible."""
-    at_least = {
-        "n_neighbors": (settings.n_neighbors, 1),
-        "hidden_dim": (settings.hidden_dim, 1),
-        "n_heads": (settings.n_heads, 1),
-        "unet_depth": (settings.unet_depth, 1),
-        "batch_size": (batch_size, settings.n_neighbors + 1),
-        "n_mean_comps": (n_mean_comps, 1),
-        "checkpoint_every": (loop.checkpoint_every, 1),
-        "seed": (settings.seed, 0),
-    } | ({} if n_cells is None else {"n_cells": (n_cells, _FEWEST_CELLS)})
-    for name, (value, least) in at_least.items():
-        if value < least:
-            msg = f"{name} must be at least {least}, got {value}"
-            raise ValueError(msg)
-    for name, number in {"delta_z": settings.delta_z, "lr": loop.lr}.items():
-        if not (math.isfinite(number) and number > 0):
-            msg = f"{name} must be a positive number, got {number}"
-            raise ValueError(msg)
+    check_at_least(
+        1,
+        n_neighbors=settings.n_neighbors,
+        hidden_dim=settings.hidden_dim,
+        n_heads=settings.n_heads,
+        unet_depth=settings.unet_depth,
+        n_mean_comps=n_mean_comps,
+        checkpoint_every=loop.checkpoint_every,
+    )
+    check_at_least(settings.n_neighbors + 1, batch_size=batch_size)
+    check_at_least(0, seed=settings.seed)
+    if n_cells is not None:
+        check_at_least(_FEWEST_CELLS, n_cells=n_cells)
+    check_positive(delta_z=settings.delta_z, lr=loop.lr)
     if not (isinstance(optimizer := getattr(torch.optim, loop.optimizer, None), type) and optimizer.__name__[0] != "_"):
         msg = f"optimizer={loop.optimizer!r} is not in torch.optim; choose one such as 'NAdam' or 'Adam'"
         raise ValueError(msg)

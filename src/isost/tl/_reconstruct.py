@@ -9,6 +9,7 @@ import torch
 from anndata import AnnData
 
 from isost import _keys as keys
+from isost._checks import check_at_least
 from isost._faults import explained
 from isost._logging import logger, step
 from isost._normalization import SPACE
@@ -141,6 +142,7 @@ def reconstruct(
     >>> volume = isost.tl.reconstruct(adatas)
     """
     given = locals().copy()
+    check_at_least(0, seed=seed)
     if model is not None and fit_kws:
         msg = f"fit_kws={dict(fit_kws)!r} has no effect when a model is given; leave one of the two out"
         raise ValueError(msg)

@@ -8,6 +8,7 @@ import pandas as pd
 from anndata import AnnData, concat
 
 from isost import _keys as keys
+from isost._checks import check_at_least
 from isost._faults import explained
 from isost._logging import step
 from isost._normalization import DEPTH, SPACE
@@ -126,6 +127,7 @@ def section(
     >>> middle = isost.tl.section(stack, model=model, z=75.0)
     """
     given = locals().copy()
+    check_at_least(0, seed=seed)
     sections = Sections(stack)
     check_fits(model, stack, sections.stack)
     check_labels(stack)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._accumulate import Accumulator, Voxels
 from ._decode import decode, decoded_bytes
 from ._grid import Grid, cell_spacing, default_voxel_size
-from ._plane import plane_axes
+from ._plane import plane_axes, read_plane
 from ._spread import spread_in_layer
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "decoded_bytes",
     "default_voxel_size",
     "plane_axes",
+    "read_plane",
     "spread_in_layer",
 ]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from isost._checks import check_positive
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -192,7 +194,5 @@ def default_voxel_size(sections: Sequence[ArrayLike], *, factor: float = 1.5) ->
 
 def _checked_voxel_size(voxel_size: float) -> float:
     size = float(voxel_size)
-    if not (math.isfinite(size) and size > 0):
-        msg = f"voxel_size must be a positive number, got {voxel_size!r}"
-        raise ValueError(msg)
+    check_positive(voxel_size=size)
     return size

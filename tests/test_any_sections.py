@@ -6,6 +6,7 @@ How many are tried follows the hypothesis profile, see conftest.
 from __future__ import annotations
 
 import copy
+import tempfile
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata as ad
 import dask.array
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -94,10 +96,20 @@ def anything(draw: Any, *, sound: bool = False) -> Case:
     if form == "one" and container is not dask.array.from_array:
         sections = [ad.concat(sections)]
     _spoil(odd, sections, sound=sound)
+    if odd(False, True):
+        sections = [_backed(section) for section in sections]
     stack_kws: dict[str, Any] = {"n_comps": odd(4, 1, 50)} | ({"z": list(z)} if depth_kind == "z" else {})
     if form == "dict":
         return Case({f"β {k}": section for k, section in enumerate(sections)}, stack_kws)
     return Case(sections[0] if len(sections) == 1 else sections, stack_kws)
+
+
+def _backed(section: ad.AnnData) -> ad.AnnData:
+    """Leave expression in a file, which goes when it is no longer open."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "section.h5ad"
+        section.copy().write_h5ad(path)
+        return ad.read_h5ad(path, backed="r")
 
 
 _PLACES = ("cloud", "line", "duplicates", "lattice", "one place")
@@ -175,6 +187,14 @@ def refusals_of_our_own() -> Iterator[None]:
             raise
 
 
+@contextmanager
+def figures_closed() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        plt.close("all")
+
+
 def everything(sections: Any) -> Any:
     listed = (
         sections.values()
@@ -196,6 +216,8 @@ def everything(sections: Any) -> Any:
 
 
 def _dense(X: Any) -> NDArray[Any]:
+    if hasattr(X, "to_memory"):  # sparse, in a file
+        X = X.to_memory()
     return X.compute() if hasattr(X, "compute") else X.toarray() if sp.issparse(X) else np.asarray(X)
 
 
@@ -320,3 +342,43 @@ def test_evaluate(case: Case) -> None:
         undefined = means["verdict"].str.startswith("not defined")
         assert np.isfinite(means.loc[~undefined].drop(columns="verdict").to_numpy(float)).all()
     assert_unchanged(before, case.sections)
+
+
+@cases(0.1)
+@given(anything(sound=True), st.sampled_from([".h5ad", ".zarr"]))
+def test_files(case: Case, suffix: str) -> None:
+    stack = isost.pp.slice_stack(case.sections, **case.stack_kws)
+    with refusals_of_our_own(), tempfile.TemporaryDirectory() as folder:
+        model = isost.tl.fit(stack, progress=False, n_cells=5, **QUICK)
+        edge = float(np.ptp(stack.obsm["spatial"], axis=0).max() / 5)
+        made = {"stack": stack, "volume": isost.tl.reconstruct(stack, model=model, voxel_size=edge)}
+        for name, adata in made.items():
+            before, path = everything([adata]), Path(folder) / f"{name}{suffix}"
+            isost.io.write(adata, path)
+            assert_unchanged(before, [adata])
+            assert_unchanged(before, [isost.io.read(path)])
+        isost.io.write_image(made["volume"], Path(folder) / "volume.tif", channels=[stack.var_names[0]])
+        model.save(Path(folder) / "model")
+        again = isost.tl.reconstruct(stack, model=isost.IsoST.load(Path(folder) / "model"), voxel_size=edge)
+    np.testing.assert_array_equal(again.X, made["volume"].X)
+
+
+@cases(0.1)
+@given(anything(sound=True), st.sampled_from(["type of cell", "Gene 0 β", None]))
+def test_pictures(case: Case, color: str | None) -> None:
+    stack = isost.pp.slice_stack(case.sections, **case.stack_kws)
+    with refusals_of_our_own(), figures_closed():
+        model = isost.tl.fit(stack, progress=False, n_cells=5, **QUICK)
+        edge = float(np.ptp(stack.obsm["spatial"], axis=0).max() / 5)
+        volume = isost.tl.reconstruct(stack, model=model, voxel_size=edge)
+        middle = float(stack.uns["isost"]["sections"]["z"][:2].mean())
+        drawn = isost.tl.section(stack, model=model, z=middle)
+        before = everything([stack, volume, drawn])
+        isost.pl.slices(stack, generated=drawn, color=color, show=False)
+        isost.pl.volume(volume, color=color, show=False)
+        isost.pl.volume(volume, color=color, backend="plotly", show=False)
+        isost.pl.cut(volume, color=color or "density", z=middle, show=False)
+        isost.pl.gene_grid(volume, genes=[stack.var_names[0]], show=False)
+        isost.pl.uncertainty(volume, show=False)
+        isost.pl.training(model, show=False)
+        assert_unchanged(before, [stack, volume, drawn])

@@ -4,6 +4,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from anndata import AnnData
 
 from isost import io
@@ -36,6 +37,24 @@ def test_what_is_lazy_is_read_when_it_is_computed(tmp_path, suffix):
     pd.testing.assert_frame_equal(found.obs, io.read(tmp_path / f"a{suffix}").obs)
     assert found.uns == {"a": {"b": 1}}
     np.testing.assert_array_equal(found.obsm["spatial"], adata.obsm["spatial"])
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_lazy_leaves_nothing_out(tmp_path, suffix):
+    adata = section(0)
+    adata.X = sp.csr_matrix(adata.X)
+    adata.obsp["near"], adata.varp["like"] = sp.eye(6, format="csr"), np.eye(3)
+    adata.layers["sparse"], adata.varm["PCs"] = adata.X.tocsc(), np.ones((3, 2))
+    adata.raw = adata.copy()
+    io.write(adata, tmp_path / f"a{suffix}")
+    found = io.read(tmp_path / f"a{suffix}", lazy=True)
+    assert all(isinstance(array, da.Array) for array in (found.X, found.layers["sparse"], found.raw.X))
+    for lazy, expected in ((found.X, adata.X), (found.layers["sparse"], adata.X), (found.raw.X, adata.raw.X)):
+        assert (lazy.compute() != expected).nnz == 0
+    assert (found.obsp["near"] != adata.obsp["near"]).nnz == 0
+    np.testing.assert_array_equal(found.varp["like"], adata.varp["like"])
+    for fields in (found.varm, found.raw.varm):
+        np.testing.assert_array_equal(fields["PCs"], adata.varm["PCs"])
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])

@@ -11,14 +11,17 @@ from isost._writing import whole_file, whole_folder
 from ._stored import check_hdf5, check_zarr
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from os import PathLike
 
     from anndata import AnnData
 
-__all__ = ["SUFFIXES", "read", "write"]
+__all__ = ["SUFFIXES", "read", "read_parts", "write"]
 
 SUFFIXES = (".h5ad", ".zarr")
 """What the name of a file of one AnnData ends in."""
+
+_PARTS = ("X", "obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers", "raw")
 
 
 def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
@@ -29,7 +32,7 @@ def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
     path
         A file ``.h5ad`` or a folder ``.zarr``.
     lazy
-        Leave `X` and `layers` where they are, as dask arrays that are read when they are computed.
+        Leave `X`, `layers` and `raw` where they are, as dask arrays that are read when they are computed.
 
     Returns
     -------
@@ -56,19 +59,40 @@ def _read(path: Path, *, lazy: bool) -> AnnData:
     import h5py
     import zarr
     from anndata import AnnData
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import read_elem
 
+    on_disk = ("X", "layers", "raw") if lazy else ()
     store: Any = h5py.File(path) if path.suffix == ".h5ad" else nullcontext(zarr.open_group(path, mode="r"))
     with store as group:
         check: Any = check_hdf5 if path.suffix == ".h5ad" else check_zarr
-        check(path, group, unread=("X", "layers") if lazy else ())
+        check(path, group, unread=on_disk)
         if not lazy:
             return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
-        X = read_elem_lazy(group["X"]) if "X" in group else None
-        layers = {name: read_elem_lazy(group[f"layers/{name}"]) for name in group.get("layers", {})}
-        others = {name: read_elem(group[name]) for name in ("obs", "var", "obsm", "varm", "uns") if name in group}
-        return AnnData(X, layers=layers, **others)
+        return AnnData(**read_parts(group, on_disk=on_disk))
+
+
+def read_parts(group: Any, *, on_disk: Collection[str]) -> dict[str, Any]:
+    """Read what an open AnnData consists of, as its constructor takes it.
+
+    Parameters
+    ----------
+    group
+        The open file or folder.
+    on_disk
+        Parts whose arrays, dense or sparse, become dask arrays.
+    """
+    from anndata.io import read_elem
+
+    return {name: (_lazily if name in on_disk else read_elem)(group[name]) for name in _PARTS if name in group}
+
+
+def _lazily(node: Any) -> Any:
+    from anndata.experimental import read_elem_lazy
+    from anndata.io import read_elem
+
+    encoding = node.attrs.get("encoding-type")
+    if encoding in ("dict", "raw"):
+        return {name: _lazily(node[name]) for name in node}
+    return read_elem_lazy(node) if encoding in ("array", "csr_matrix", "csc_matrix") else read_elem(node)
 
 
 def write(adata: AnnData, path: str | PathLike[str]) -> None:

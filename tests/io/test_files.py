@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from anndata import AnnData
+from anndata import AnnData, read_h5ad
 
 from isost import io
 
@@ -67,6 +67,41 @@ def test_failure_leaves_the_old_file(tmp_path, suffix):
         io.write(broken, str(path))
     np.testing.assert_array_equal(io.read(str(path)).X, section(0).X)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("as_kind", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("rows", [slice(None), slice(1, 5)])
+def test_writing_changes_nothing_of_what_is_written(tmp_path, suffix, as_kind, rows):
+    adata = section(0)
+    adata.X, adata.obs["kind"] = as_kind(adata.X), list("ababab")
+    adata.raw = adata.copy()
+    adata.write_h5ad(tmp_path / "source.h5ad")
+    backed = read_h5ad(tmp_path / "source.h5ad", backed="r")
+    lazy = io.read(tmp_path / "source.h5ad", lazy=True)
+    for given in (section(0), backed, lazy):
+        if not given.isbacked:  # anndata refuses new columns of strings there
+            given.obs["kind"] = list("ababab")
+        part = given if rows == slice(None) else given[rows]
+        before = part.is_view, part.filename, part.obs.dtypes.to_dict()
+        io.write(part, tmp_path / f"a{suffix}")
+        assert (part.is_view, part.filename, part.obs.dtypes.to_dict()) == before
+        found = io.read(tmp_path / f"a{suffix}")
+        np.testing.assert_array_equal(found.to_df(), section(0).to_df()[rows])
+        np.testing.assert_array_equal(part.to_memory().to_df(), found.to_df())
+        assert (found.raw is None) == (given.raw is None)
+        assert found.obs["kind"].dtype == "category"
+    backed.file.close()
+
+
+def test_a_backed_one_is_written_over_its_own_file(tmp_path):
+    section(0).write_h5ad(tmp_path / "a.h5ad")
+    backed = read_h5ad(tmp_path / "a.h5ad", backed="r")
+    backed.obs["kind"] = list("ababab")
+    io.write(backed, tmp_path / "a.h5ad")
+    assert list(io.read(tmp_path / "a.h5ad").obs["kind"]) == list("ababab")
+    np.testing.assert_array_equal(backed.X[:], section(0).X)
+    backed.file.close()
 
 
 def test_unfit_paths(tmp_path):

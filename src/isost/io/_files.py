@@ -99,11 +99,12 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     """Write one AnnData so that a file at `path` is always a whole one.
 
     It is written under another name beside `path` and then renamed; what was there before is replaced only then.
+    Labels kept as strings are written as categoricals.
 
     Parameters
     ----------
     adata
-        The AnnData.
+        The AnnData, in memory, lazy or backed; not changed.
     path
         Ends in ``.h5ad`` or ``.zarr``; its folder is made if need be.
 
@@ -118,12 +119,24 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     if path.suffix == ".h5ad":
         # asked beforehand, as a disk that fills while libhdf5 writes leaves that unsound for the rest of the process
         with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished:
-            adata.write_h5ad(unfinished)
+            _shallow(adata).write_h5ad(unfinished)
     else:
         with whole_folder(path) as unfinished, warnings.catch_warnings():
             # the format is whatever anndata's own setting says, and `read` reads both
             warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
-            adata.write_zarr(unfinished)
+            _shallow(adata).write_zarr(unfinished)
+
+
+def _shallow(adata: AnnData) -> AnnData:
+    """Copy an AnnData without its arrays: anndata turns strings into labels, and moves a backed one, as it writes."""
+    from anndata import AnnData, settings
+
+    fields = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
+    raw = None if adata.raw is None else {name: getattr(adata.raw, name) for name in ("X", "var", "varm")}
+    with settings.override(check_uniqueness=False):
+        copy = AnnData(adata.X, **{name: getattr(adata, name) for name in fields}, raw=raw)
+    copy.uns = adata.uns  # afterwards, as the constructor would move old entries out of it
+    return copy
 
 
 def _n_bytes(adata: AnnData) -> int:

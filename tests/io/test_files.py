@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -102,6 +104,25 @@ def test_a_backed_one_is_written_over_its_own_file(tmp_path):
     assert list(io.read(tmp_path / "a.h5ad").obs["kind"]) == list("ababab")
     np.testing.assert_array_equal(backed.X[:], section(0).X)
     backed.file.close()
+
+
+@pytest.mark.parametrize("as_kind", ["csr", "csc", "lazy", "backed", "dense"])
+def test_only_what_will_be_stored_must_have_space(tmp_path, monkeypatch, as_kind):
+    adata = AnnData(sp.random(1000, 1000, density=1e-3, format="csc" if as_kind == "csc" else "csr", random_state=0))
+    if as_kind == "dense":
+        adata.X = adata.X.toarray()
+    adata.write_h5ad(tmp_path / "source.h5ad")
+    if as_kind == "lazy":
+        adata = io.read(tmp_path / "source.h5ad", lazy=True)
+    if as_kind == "backed":
+        adata = read_h5ad(tmp_path / "source.h5ad", backed="r")
+    stored = {"dense": 8_000_000, "lazy": 0}.get(as_kind, 1000 * (8 + 4) + 1001 * 4)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=stored))
+    io.write(adata, tmp_path / "a.h5ad")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=stored - 1))
+    if as_kind != "lazy":
+        with pytest.raises(OSError, match="no space is left"):
+            io.write(adata, tmp_path / "a.h5ad")
 
 
 def test_unfit_paths(tmp_path):

@@ -140,9 +140,20 @@ def _shallow(adata: AnnData) -> AnnData:
 
 
 def _n_bytes(adata: AnnData) -> int:
-    """Size of the largest arrays."""
-    arrays = [array for array in (adata.X, *adata.layers.values(), *adata.obsm.values()) if array is not None]
-    return sum(getattr(array, "nbytes", 0) or getattr(getattr(array, "data", None), "nbytes", 0) for array in arrays)
+    """Size of the largest arrays, of those whose size is known without reading them."""
+    return sum(_array_bytes(array) for array in (adata.X, *adata.layers.values(), *adata.obsm.values()))
+
+
+def _array_bytes(array: Any) -> int:
+    import scipy.sparse as sp
+    from anndata.abc import CSCDataset, CSRDataset
+
+    if sp.issparse(array):
+        return int(array.data.nbytes + array.indices.nbytes + array.indptr.nbytes)
+    if isinstance(array, CSRDataset | CSCDataset):
+        return sum(int(array.group[name].nbytes) for name in ("data", "indices", "indptr"))
+    is_lazy_sparse = sp.issparse(getattr(array, "_meta", None))  # whose nbytes are those of a dense array
+    return 0 if is_lazy_sparse else int(getattr(array, "nbytes", 0))
 
 
 def _with_suffix(path: str | PathLike[str]) -> Path:

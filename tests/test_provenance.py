@@ -6,18 +6,18 @@ import getpass
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 
 import isost
-
-if TYPE_CHECKING:
-    from anndata import AnnData
+from isost._provenance import provenance
 
 FIT: dict[str, Any] = {"epochs": 2, "hidden_dim": 8, "n_cells": 20, "sigma": (0.01, 0.01, 0.0, 0.1), "seed": 3}
+DEPTHS = {"top": 90.0, "low/1": 0.0, "mid": 40.0}
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,7 @@ def sections() -> dict[str, AnnData]:
 def outputs(sections: dict[str, AnnData], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model, a volume and a generated section, as another reads them."""
     folder = tmp_path_factory.mktemp("outputs")
-    depths = {"top": 90.0, "low/1": 0.0, "mid": 40.0}
-    stack = isost.pp.slice_stack(sections, z=depths, n_comps=3, genes=list(sections["mid"].var_names[:15]))
+    stack = isost.pp.slice_stack(sections, z=DEPTHS, n_comps=3, genes=list(sections["mid"].var_names[:15]))
     model = isost.tl.fit(stack, objective="trajectory", stride=2, progress=False, checkpoint_dir=folder / "fit", **FIT)
     model.save(folder / "model")
     genes = list(stack.var_names[:2])
@@ -63,6 +62,36 @@ def test_a_run_is_repeated_from_what_is_recorded(sections: dict[str, AnnData], o
         np.testing.assert_array_equal(cut.obsm["spatial"], section.obsm["spatial"])
     again_model = outputs / "again"
     model.save(again_model)  # with numbers that were read from AnnData
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("kind", [list, tuple, np.array, pd.Index, pd.Series, pd.Categorical])
+def test_any_sequence_is_recorded_as_an_array(suffix: str, kind: Any, tmp_path: Path) -> None:
+    plane = ([0.0, 1.0], (1.0, 2.0))
+    given = {"genes": kind(["a", "b"]), "plane": plane, "none": None, "kws": {"z": (1, 2), "none": None}}
+    record = provenance("f", given)
+    isost.io.write(AnnData(np.ones((2, 1)), uns={"isost": record}), tmp_path / f"a{suffix}")
+    for found in (record["params"], isost.io.read(tmp_path / f"a{suffix}").uns["isost"]["params"]):
+        assert found.keys() == {"genes", "plane", "kws"}
+        assert found["kws"].keys() == {"z"}
+        for values, expected in ((found["genes"], ["a", "b"]), (found["plane"], [[0, 1], [1, 2]])):
+            assert isinstance(values, np.ndarray)
+            assert values.tolist() == expected
+
+
+@pytest.mark.parametrize("obs", [[], ["score"], ["score", "rank"]])
+def test_carried_columns_are_repeated_from_what_is_recorded(
+    sections: dict[str, AnnData], outputs: Path, obs: list[str], tmp_path: Path
+) -> None:
+    genes = sections["mid"].var_names[:15]
+    stack = isost.pp.slice_stack(sections, z=DEPTHS, genes=genes, n_comps=3)
+    stack.obs["score"], stack.obs["rank"] = 0.5, np.arange(stack.n_obs)
+    model = isost.IsoST.load(outputs / "model")
+    cut = isost.tl.section(stack, model=model, z=20.0, obs=obs)
+    isost.io.write(cut, tmp_path / "cut.h5ad")
+    for made in (cut, isost.io.read(tmp_path / "cut.h5ad")):
+        again = isost.tl.section(stack, model=model, **made.uns["isost"]["provenance"]["params"])
+        pd.testing.assert_frame_equal(again.obs, cut.obs, check_exact=True)
 
 
 def test_versions_and_settings_are_there_and_no_names_of_users_or_paths(outputs: Path) -> None:

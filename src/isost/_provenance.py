@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ._settings import settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["provenance"]
 
@@ -36,12 +34,20 @@ def provenance(function: str, params: Mapping[str, Any], *, device: object = "cp
     -------
     ``function``, ``params``, ``versions``, ``platform``, ``device``, ``n_threads``, and the records of the inputs.
     """
-    kept = {name: value for name, value in params.items() if name not in _LEFT_OUT and value is not None}
     return {
         "function": function,
-        "params": {name: np.array(v) if isinstance(v, list | tuple) else v for name, v in kept.items()},
+        "params": _storable({name: value for name, value in params.items() if name not in _LEFT_OUT}),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
         "platform": f"{platform.system()} {platform.machine()}",
         "device": str(device),
         "n_threads": settings.n_threads,
     } | {name: record for name, record in inputs.items() if record}
+
+
+def _storable(value: Any) -> Any:
+    """Make arrays of whatever has several values, and leave None out."""
+    if isinstance(value, Mapping):
+        return {name: _storable(one) for name, one in value.items() if one is not None}
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return value
+    return np.array(value if hasattr(value, "__array__") else list(value))

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData
+import scipy.sparse as sp
+from anndata import AnnData, read_h5ad
 
 from isost import io
 
@@ -39,6 +42,24 @@ def test_what_is_lazy_is_read_when_it_is_computed(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_lazy_leaves_nothing_out(tmp_path, suffix):
+    adata = section(0)
+    adata.X = sp.csr_matrix(adata.X)
+    adata.obsp["near"], adata.varp["like"] = sp.eye(6, format="csr"), np.eye(3)
+    adata.layers["sparse"], adata.varm["PCs"] = adata.X.tocsc(), np.ones((3, 2))
+    adata.raw = adata.copy()
+    io.write(adata, tmp_path / f"a{suffix}")
+    found = io.read(tmp_path / f"a{suffix}", lazy=True)
+    assert all(isinstance(array, da.Array) for array in (found.X, found.layers["sparse"], found.raw.X))
+    for lazy, expected in ((found.X, adata.X), (found.layers["sparse"], adata.X), (found.raw.X, adata.raw.X)):
+        assert (lazy.compute() != expected).nnz == 0
+    assert (found.obsp["near"] != adata.obsp["near"]).nnz == 0
+    np.testing.assert_array_equal(found.varp["like"], adata.varp["like"])
+    for fields in (found.varm, found.raw.varm):
+        np.testing.assert_array_equal(fields["PCs"], adata.varm["PCs"])
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_failure_leaves_the_old_file(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     io.write(section(0), path)
@@ -48,6 +69,60 @@ def test_failure_leaves_the_old_file(tmp_path, suffix):
         io.write(broken, str(path))
     np.testing.assert_array_equal(io.read(str(path)).X, section(0).X)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+@pytest.mark.parametrize("as_kind", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("rows", [slice(None), slice(1, 5)])
+def test_writing_changes_nothing_of_what_is_written(tmp_path, suffix, as_kind, rows):
+    adata = section(0)
+    adata.X, adata.obs["kind"] = as_kind(adata.X), list("ababab")
+    adata.raw = adata.copy()
+    adata.write_h5ad(tmp_path / "source.h5ad")
+    backed = read_h5ad(tmp_path / "source.h5ad", backed="r")
+    lazy = io.read(tmp_path / "source.h5ad", lazy=True)
+    for given in (section(0), backed, lazy):
+        if not given.isbacked:  # anndata refuses new columns of strings there
+            given.obs["kind"] = list("ababab")
+        part = given if rows == slice(None) else given[rows]
+        before = part.is_view, part.filename, part.obs.dtypes.to_dict()
+        io.write(part, tmp_path / f"a{suffix}")
+        assert (part.is_view, part.filename, part.obs.dtypes.to_dict()) == before
+        found = io.read(tmp_path / f"a{suffix}")
+        np.testing.assert_array_equal(found.to_df(), section(0).to_df()[rows])
+        np.testing.assert_array_equal(part.to_memory().to_df(), found.to_df())
+        assert (found.raw is None) == (given.raw is None)
+        assert found.obs["kind"].dtype == "category"
+    backed.file.close()
+
+
+def test_a_backed_one_is_written_over_its_own_file(tmp_path):
+    section(0).write_h5ad(tmp_path / "a.h5ad")
+    backed = read_h5ad(tmp_path / "a.h5ad", backed="r")
+    backed.obs["kind"] = list("ababab")
+    io.write(backed, tmp_path / "a.h5ad")
+    assert list(io.read(tmp_path / "a.h5ad").obs["kind"]) == list("ababab")
+    np.testing.assert_array_equal(backed.X[:], section(0).X)
+    backed.file.close()
+
+
+@pytest.mark.parametrize("as_kind", ["csr", "csc", "lazy", "backed", "dense"])
+def test_only_what_will_be_stored_must_have_space(tmp_path, monkeypatch, as_kind):
+    adata = AnnData(sp.random(1000, 1000, density=1e-3, format="csc" if as_kind == "csc" else "csr", random_state=0))
+    if as_kind == "dense":
+        adata.X = adata.X.toarray()
+    adata.write_h5ad(tmp_path / "source.h5ad")
+    if as_kind == "lazy":
+        adata = io.read(tmp_path / "source.h5ad", lazy=True)
+    if as_kind == "backed":
+        adata = read_h5ad(tmp_path / "source.h5ad", backed="r")
+    stored = {"dense": 8_000_000, "lazy": 0}.get(as_kind, 1000 * (8 + 4) + 1001 * 4)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=stored))
+    io.write(adata, tmp_path / "a.h5ad")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=stored - 1))
+    if as_kind != "lazy":
+        with pytest.raises(OSError, match="no space is left"):
+            io.write(adata, tmp_path / "a.h5ad")
 
 
 def test_unfit_paths(tmp_path):

@@ -11,14 +11,17 @@ from isost._writing import whole_file, whole_folder
 from ._stored import check_hdf5, check_zarr
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from os import PathLike
 
     from anndata import AnnData
 
-__all__ = ["SUFFIXES", "read", "write"]
+__all__ = ["SUFFIXES", "read", "read_parts", "write"]
 
 SUFFIXES = (".h5ad", ".zarr")
 """What the name of a file of one AnnData ends in."""
+
+_PARTS = ("X", "obs", "var", "uns", "obsm", "varm", "obsp", "varp", "layers", "raw")
 
 
 def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
@@ -29,7 +32,7 @@ def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
     path
         A file ``.h5ad`` or a folder ``.zarr``.
     lazy
-        Leave `X` and `layers` where they are, as dask arrays that are read when they are computed.
+        Leave `X`, `layers` and `raw` where they are, as dask arrays that are read when they are computed.
 
     Returns
     -------
@@ -56,30 +59,52 @@ def _read(path: Path, *, lazy: bool) -> AnnData:
     import h5py
     import zarr
     from anndata import AnnData
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import read_elem
 
+    on_disk = ("X", "layers", "raw") if lazy else ()
     store: Any = h5py.File(path) if path.suffix == ".h5ad" else nullcontext(zarr.open_group(path, mode="r"))
     with store as group:
         check: Any = check_hdf5 if path.suffix == ".h5ad" else check_zarr
-        check(path, group, unread=("X", "layers") if lazy else ())
+        check(path, group, unread=on_disk)
         if not lazy:
             return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
-        X = read_elem_lazy(group["X"]) if "X" in group else None
-        layers = {name: read_elem_lazy(group[f"layers/{name}"]) for name in group.get("layers", {})}
-        others = {name: read_elem(group[name]) for name in ("obs", "var", "obsm", "varm", "uns") if name in group}
-        return AnnData(X, layers=layers, **others)
+        return AnnData(**read_parts(group, on_disk=on_disk))
+
+
+def read_parts(group: Any, *, on_disk: Collection[str]) -> dict[str, Any]:
+    """Read what an open AnnData consists of, as its constructor takes it.
+
+    Parameters
+    ----------
+    group
+        The open file or folder.
+    on_disk
+        Parts whose arrays, dense or sparse, become dask arrays.
+    """
+    from anndata.io import read_elem
+
+    return {name: (_lazily if name in on_disk else read_elem)(group[name]) for name in _PARTS if name in group}
+
+
+def _lazily(node: Any) -> Any:
+    from anndata.experimental import read_elem_lazy
+    from anndata.io import read_elem
+
+    encoding = node.attrs.get("encoding-type")
+    if encoding in ("dict", "raw"):
+        return {name: _lazily(node[name]) for name in node}
+    return read_elem_lazy(node) if encoding in ("array", "csr_matrix", "csc_matrix") else read_elem(node)
 
 
 def write(adata: AnnData, path: str | PathLike[str]) -> None:
     """Write one AnnData so that a file at `path` is always a whole one.
 
     It is written under another name beside `path` and then renamed; what was there before is replaced only then.
+    Labels kept as strings are written as categoricals.
 
     Parameters
     ----------
     adata
-        The AnnData.
+        The AnnData, in memory, lazy or backed; not changed.
     path
         Ends in ``.h5ad`` or ``.zarr``; its folder is made if need be.
 
@@ -94,18 +119,41 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     if path.suffix == ".h5ad":
         # asked beforehand, as a disk that fills while libhdf5 writes leaves that unsound for the rest of the process
         with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished:
-            adata.write_h5ad(unfinished)
+            _shallow(adata).write_h5ad(unfinished)
     else:
         with whole_folder(path) as unfinished, warnings.catch_warnings():
             # the format is whatever anndata's own setting says, and `read` reads both
             warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
-            adata.write_zarr(unfinished)
+            _shallow(adata).write_zarr(unfinished)
+
+
+def _shallow(adata: AnnData) -> AnnData:
+    """Copy an AnnData without its arrays: anndata turns strings into labels, and moves a backed one, as it writes."""
+    from anndata import AnnData, settings
+
+    fields = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
+    raw = None if adata.raw is None else {name: getattr(adata.raw, name) for name in ("X", "var", "varm")}
+    with settings.override(check_uniqueness=False):
+        copy = AnnData(adata.X, **{name: getattr(adata, name) for name in fields}, raw=raw)
+    copy.uns = adata.uns  # afterwards, as the constructor would move old entries out of it
+    return copy
 
 
 def _n_bytes(adata: AnnData) -> int:
-    """Size of the largest arrays."""
-    arrays = [array for array in (adata.X, *adata.layers.values(), *adata.obsm.values()) if array is not None]
-    return sum(getattr(array, "nbytes", 0) or getattr(getattr(array, "data", None), "nbytes", 0) for array in arrays)
+    """Size of the largest arrays, of those whose size is known without reading them."""
+    return sum(_array_bytes(array) for array in (adata.X, *adata.layers.values(), *adata.obsm.values()))
+
+
+def _array_bytes(array: Any) -> int:
+    import scipy.sparse as sp
+    from anndata.abc import CSCDataset, CSRDataset
+
+    if sp.issparse(array):
+        return int(array.data.nbytes + array.indices.nbytes + array.indptr.nbytes)
+    if isinstance(array, CSRDataset | CSCDataset):
+        return sum(int(array.group[name].nbytes) for name in ("data", "indices", "indptr"))
+    is_lazy_sparse = sp.issparse(getattr(array, "_meta", None))  # whose nbytes are those of a dense array
+    return 0 if is_lazy_sparse else int(getattr(array, "nbytes", 0))
 
 
 def _with_suffix(path: str | PathLike[str]) -> Path:

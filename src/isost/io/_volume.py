@@ -10,7 +10,7 @@ from isost._untrusted import untrusted
 from isost._writing import remove, take_place, whole_file
 from isost.volume import decode
 
-from ._files import write
+from ._files import read_parts, write
 from ._stored import check_hdf5, check_zarr
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SlabFolder", "read_volume"]
 
+_ON_DISK = ("X", "obsm", "layers", "obsp", "raw")
 _CHUNK_BYTES = 8 * 2**20
 _TEXT_BYTES = 64  # about what a name takes in memory
 
@@ -34,8 +35,9 @@ def read_volume(path: str | PathLike[str]) -> AnnData:
 
     Returns
     -------
-    The volume as :func:`isost.tl.reconstruct` describes it. `obs` is in memory; `X` and the arrays of `obsm` are dask
-    arrays, read when they are computed; genes of `X` are decoded from ``obsm["X_pca"]`` at that moment.
+    The volume as :func:`isost.tl.reconstruct` describes it, with whatever else it was written with. `obs` and `var` are
+    in memory; `X` and the arrays of `obsm`, `layers`, `obsp` and `raw` are dask arrays, read when they are computed.
+    Where no `X` was written, as by ``reconstruct(store=)``, genes are decoded from ``obsm["X_pca"]`` at that moment.
 
     Raises
     ------
@@ -61,20 +63,21 @@ def read_volume(path: str | PathLike[str]) -> AnnData:
 def _opened(path: Path) -> AnnData:
     import zarr
     from anndata import AnnData, settings
-    from anndata.experimental import read_elem_lazy
-    from anndata.io import read_elem
 
     group: Any = zarr.open_group(path, mode="r") if path.suffix == ".zarr" else {}
     if f"uns/{keys.UNS}/grid" not in group or f"obsm/{keys.X_PCA}" not in group:
         msg = f"{path} is no volume in zarr, as isost.tl.reconstruct(store=) writes it; isost.io.read reads other files"
         raise ValueError(msg)
-    check_zarr(path, group, unread=("X", "obsm"))
-    annotation = {name: read_elem(group[name]) for name in ("obs", "var", "varm", "uns")}
-    obsm = {name: read_elem_lazy(group[f"obsm/{name}"]) for name in group["obsm"]}
-    kept = annotation["uns"][keys.UNS]
-    X = decode(obsm[keys.X_PCA], annotation["varm"][keys.PCS], kept["gene_mean"], kept["gene_scale"], lazy=True)
+    check_zarr(path, group, unread=_ON_DISK)
+    parts = read_parts(group, on_disk=_ON_DISK)
+    if keys.GENE_MEAN not in parts["var"]:  # older volumes keep them in `uns`, where they do not follow the genes
+        kept = parts["uns"][keys.UNS]
+        parts["var"] = parts["var"].assign(**{key: kept.pop(key) for key in (keys.GENE_MEAN, keys.GENE_SCALE)})
+    if "X" not in parts:
+        mean, scale = parts["var"][keys.GENE_MEAN], parts["var"][keys.GENE_SCALE]
+        parts["X"] = decode(parts["obsm"][keys.X_PCA], parts["varm"][keys.PCS], mean, scale, lazy=True)
     with settings.override(check_uniqueness=False):  # no two voxels share a name, and the index would be kept twice
-        return AnnData(X, obsm=obsm, **annotation)
+        return AnnData(**parts)
 
 
 class SlabFolder:

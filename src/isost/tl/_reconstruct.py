@@ -104,8 +104,9 @@ def reconstruct(
         Expected components (n, C), from which X is decoded: those of the stack, then those of what else is spatial in
         the genes (``model.loadings``).
     varm["PCs"]
-        Loadings (genes, C): with ``gene_scale`` and ``gene_mean`` below,
-        X = (X_pca · PCsᵀ) · gene_scale + gene_mean.
+        Loadings (genes, C).
+    var["gene_mean"], var["gene_scale"]
+        With the loadings they decode genes: X = (X_pca · PCsᵀ) · gene_scale + gene_mean.
     obs["density"]
         Cells that a section at this depth would have in the voxel.
     obs["measured"]
@@ -121,11 +122,10 @@ def reconstruct(
     uns["<column>_colors"]
         Colours of the categories, where the sections agree on them.
     uns["isost"]
-        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``gene_mean`` and ``gene_scale`` (genes,) of the decoding;
-        ``params``: ``seed``, and what ``model`` says of itself; ``provenance``: versions, platform, settings and all
-        parameters, of this call, of the stack and of the model, enough to make it again. Where only some genes were
-        decoded, ``all_genes``: ``names``, ``PCs``, ``gene_mean`` and ``gene_scale`` of all of them, to decode any other
-        by the same formula.
+        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``params``: ``seed``, and what ``model`` says of itself;
+        ``provenance``: versions, platform, settings and all parameters, of this call, of the stack and of the model,
+        enough to make it again. Where only some genes were decoded, ``all_genes``: ``names``, ``PCs``, ``gene_mean``
+        and ``gene_scale`` of all of them, to decode any other by the same formula.
 
     Raises
     ------
@@ -164,14 +164,17 @@ def reconstruct(
     with step("reconstruct") as notes, explained(less=_LESS_MEMORY, kept=lambda: kept):
         slabs = Slabs(model, stack, sections, grid, seed=seed)
         frame: dict[str, Any] = {
-            "var": stack.var.iloc[columns].copy(),
+            "var": stack.var.iloc[columns].assign(
+                **{
+                    keys.GENE_MEAN: sections.stack.gene_mean[columns],
+                    keys.GENE_SCALE: sections.stack.gene_scale[columns],
+                }
+            ),
             "varm": {keys.PCS: model.loadings[columns]},
             "uns": label_colors(stack)
             | {
                 keys.UNS: {
                     "grid": grid.to_dict(),
-                    "gene_mean": sections.stack.gene_mean[columns],
-                    "gene_scale": sections.stack.gene_scale[columns],
                     "params": {"seed": seed, "model": repr(model)},
                     keys.PROVENANCE: provenance("isost.tl.reconstruct", given, **record_of(stack, model)),
                     **({} if genes is None else {"all_genes": _decoding(stack, model, sections.stack)}),
@@ -216,9 +219,9 @@ def _decoding(adata: AnnData, model: IsoST, stack: Stack) -> dict[str, Any]:
     """Gather what decodes any gene from the components of the volume."""
     return {
         "names": adata.var_names.to_numpy(dtype=object),
-        "PCs": model.loadings,
-        "gene_mean": stack.gene_mean,
-        "gene_scale": stack.gene_scale,
+        keys.PCS: model.loadings,
+        keys.GENE_MEAN: stack.gene_mean,
+        keys.GENE_SCALE: stack.gene_scale,
     }
 
 

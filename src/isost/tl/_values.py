@@ -73,8 +73,8 @@ def _checked(field: str, names: Sequence[str] | None, given: Any, taken: Iterabl
     if isinstance(names, str):
         msg = f"{field} must be a list of names, got the one name {names!r}; pass {field}=[{names!r}]"
         raise TypeError(msg)
-    taken = set(taken)
-    for name in names or ():
+    taken, wanted = set(taken), [] if names is None else list(names)
+    for name in wanted:
         if name not in given:
             msg = f"{field}= names {name!r}, which the stack's {field} lacks; it has {list(given)}"
             raise KeyError(msg)
@@ -86,7 +86,7 @@ def _checked(field: str, names: Sequence[str] | None, given: Any, taken: Iterabl
             msg = f"{field}= names {name!r}, but {field}[{twice.pop()!r}] is written already; rename it in the stack"
             raise ValueError(msg)
         taken.update(written)
-    return list(names or ())
+    return wanted
 
 
 def _is_numeric(values: Any) -> bool:

@@ -115,7 +115,9 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save(folder / "model")
     isost.io.write(sections[0], folder / "a.h5ad")
     isost.io.write(sections[0], folder / "a.zarr")
-    isost.tl.reconstruct(stack, model=model, voxel_size=60, store=folder / "v.zarr")
+    volume = isost.tl.reconstruct(stack, model=model, voxel_size=60, store=folder / "v.zarr")
+    cells = AnnData(obs=stack.obs[["section"]], obsm={"spatial": stack.obsm["spatial"]})
+    isost.io.to_spatialdata(volume, {"all": cells}, channels="density").write(folder / "s.zarr")
     isost.io.SlabFolder(folder / "w.zarr", "mine").write(0, isost.io.read(folder / "a.h5ad"))
     compat.write_stack(stack, folder / "data")
     joblib.dump(Tripwire(folder / "ran"), folder / "data" / "pca.pkl")
@@ -180,6 +182,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "h5ad": ("a.h5ad", isost.io.read),
     "lazy h5ad": ("a.h5ad", lambda path: isost.io.read(path, lazy=True)),
     "zarr": ("a.zarr/.zgroup", lambda path: isost.io.read(path.parent)),
+    "spatialdata": ("s.zarr/zarr.json", lambda path: isost.io.read_sections(path.parent)),
     "volume": ("v.zarr/.zgroup", lambda path: isost.io.read_volume(path.parent)),
 }
 VALUES: list[Any] = [None, True, -1, 0, 1e300, 10**12, 10**30, float("nan"), "", "1e999", [], {}, [[[]]], {"a": 1}]
@@ -296,6 +299,12 @@ def claiming_zarr(folder: Path) -> Path:
     return folder / "a.zarr"
 
 
+def claiming_table(folder: Path) -> Path:
+    table = zarr.open_group(folder / "s.zarr" / "tables" / "all", mode="r+", use_consolidated=False)
+    table.create_array("obsm/x", shape=(10**12,), chunks=(10**6,), dtype="f8")  # not in what the root says of it
+    return folder / "s.zarr"
+
+
 def zarr_of_one_chunk(folder: Path) -> Path:
     (folder / "a.zarr" / ".zmetadata").unlink()
     zarr.open_group(folder / "a.zarr", mode="r+").create_array("obsm/x", shape=(40,), chunks=(10**12,), dtype="f8")
@@ -350,6 +359,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], str]] = 
     "zarr of pickles": (pickled_zarr, isost.io.read, "x is pickled, and a pickle could run any program"),
     "zarr that claims 8 TB": (claiming_zarr, isost.io.read, r"would take 74\d\d GiB"),
     "zarr of a chunk of 8 TB": (zarr_of_one_chunk, isost.io.read, r"would take 74\d\d GiB"),
+    "table that claims 8 TB": (claiming_table, isost.io.read_sections, r"tables/all would take 74\d\d GiB"),
     "model without end": (deep_model, isost.IsoST.load, "impossible settings: unet_depth"),
     "frames without end": (many_frames, frame_paths, r"lacks the frame 1_forward\.npy"),
 }

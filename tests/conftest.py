@@ -13,7 +13,7 @@ import torch
 import isost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 torch.set_num_threads(1)
@@ -27,24 +27,33 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> Path:
-    """Folder of the real measured sections; the test is skipped where there is none."""
+def skip_unless() -> Callable[..., None]:
+    """What a test needs and not every machine has: without it the test is skipped, or fails where that is required."""
+
+    def check(is_there: bool, missing: str, *, required_by: str) -> None:
+        if is_there:
+            return
+        if os.environ.get(required_by) == "1":
+            pytest.fail(f"{required_by}=1, but {missing}")
+        pytest.skip(missing)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def data_dir(skip_unless: Callable[..., None]) -> Path:
+    """Folder of the real measured sections."""
     folder = Path(os.environ.get("ISOST_TEST_DATA", SHARED_DATA))
-    if not folder.is_dir():
-        if os.environ.get("ISOST_REQUIRE_DATA") == "1":
-            pytest.fail(f"ISOST_REQUIRE_DATA=1, but there is no folder {folder}")
-        pytest.skip(f"no measured sections at {folder}; set ISOST_TEST_DATA to run this test")
+    missing = f"there are no measured sections at {folder}; set ISOST_TEST_DATA to run this test"
+    skip_unless(folder.is_dir(), missing, required_by="ISOST_REQUIRE_DATA")
     return folder
 
 
 @pytest.fixture(scope="session")
-def fidelity(data_dir: Path) -> ModuleType:
-    """The program that defines the scores; the test is skipped where it is not beside the data."""
+def fidelity(data_dir: Path, skip_unless: Callable[..., None]) -> ModuleType:
+    """The program that defines the scores."""
     path = data_dir.parent / "checks" / "fidelity.py"
-    if not path.is_file():
-        if os.environ.get("ISOST_REQUIRE_DATA") == "1":
-            pytest.fail(f"ISOST_REQUIRE_DATA=1, but there is no {path}")
-        pytest.skip(f"no definitions of the scores at {path}")
+    skip_unless(path.is_file(), f"there are no definitions of the scores at {path}", required_by="ISOST_REQUIRE_DATA")
     spec = importlib.util.spec_from_file_location("fidelity", path)
     assert spec is not None
     assert spec.loader is not None

@@ -35,6 +35,7 @@ import isost
 from isost import compat
 from isost.compat._inference import frame_paths
 from isost.compat._tensors import read_tensors
+from isost.io._stored import check_hdf5, check_zarr
 from isost.training import LoopSettings, save_checkpoint
 from isost.training._loop import _resumed
 
@@ -114,7 +115,9 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save(folder / "model")
     isost.io.write(sections[0], folder / "a.h5ad")
     isost.io.write(sections[0], folder / "a.zarr")
-    isost.tl.reconstruct(stack, model=model, voxel_size=60, store=folder / "v.zarr")
+    volume = isost.tl.reconstruct(stack, model=model, voxel_size=60, store=folder / "v.zarr")
+    cells = AnnData(obs=stack.obs[["section"]], obsm={"spatial": stack.obsm["spatial"]})
+    isost.io.to_spatialdata(volume, {"all": cells}, channels="density").write(folder / "s.zarr")
     isost.io.SlabFolder(folder / "w.zarr", "mine").write(0, isost.io.read(folder / "a.h5ad"))
     compat.write_stack(stack, folder / "data")
     joblib.dump(Tripwire(folder / "ran"), folder / "data" / "pca.pkl")
@@ -179,6 +182,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "h5ad": ("a.h5ad", isost.io.read),
     "lazy h5ad": ("a.h5ad", lambda path: isost.io.read(path, lazy=True)),
     "zarr": ("a.zarr/.zgroup", lambda path: isost.io.read(path.parent)),
+    "spatialdata": ("s.zarr/zarr.json", lambda path: isost.io.read_sections(path.parent)),
     "volume": ("v.zarr/.zgroup", lambda path: isost.io.read_volume(path.parent)),
 }
 VALUES: list[Any] = [None, True, -1, 0, 1e300, 10**12, 10**30, float("nan"), "", "1e999", [], {}, [[[]]], {"a": 1}]
@@ -251,6 +255,28 @@ def claims(file: h5py.File) -> None:
     file["uns"].create_dataset("claimed", shape=(10**12,), chunks=(10**6,), dtype="f8")
 
 
+def claims_expression(file: h5py.File) -> None:
+    file["layers"].create_dataset("claimed", shape=(10**12,), chunks=(10**6,), dtype="f8")
+
+
+def hard_links(file: h5py.File) -> None:
+    file["uns/0"] = file["X/data"]
+    for i in range(1, 12):
+        group = file["uns"].create_group(str(i))
+        for name in range(10):
+            group[str(name)] = file[f"uns/{i - 1}"]
+
+
+def soft_links(file: h5py.File) -> None:
+    file["uns"].create_dataset("zeros", shape=(10**8,), chunks=(10**6,), dtype="f8")
+    for i in range(1000):
+        file[f"uns/{i}"] = h5py.SoftLink("/uns/zeros")
+
+
+def holds_itself(file: h5py.File) -> None:
+    file["uns/a/b"] = h5py.SoftLink("/uns")
+
+
 def links(file: h5py.File) -> None:
     file["uns/linked"] = h5py.ExternalLink("/etc/other.h5", "/secret")
 
@@ -270,6 +296,18 @@ def pickled_zarr(folder: Path) -> Path:
 def claiming_zarr(folder: Path) -> Path:
     (folder / "a.zarr" / ".zmetadata").unlink()
     zarr.open_group(folder / "a.zarr", mode="r+").create_array("obsm/x", shape=(10**12,), chunks=(10**6,), dtype="f8")
+    return folder / "a.zarr"
+
+
+def claiming_table(folder: Path) -> Path:
+    table = zarr.open_group(folder / "s.zarr" / "tables" / "all", mode="r+", use_consolidated=False)
+    table.create_array("obsm/x", shape=(10**12,), chunks=(10**6,), dtype="f8")  # not in what the root says of it
+    return folder / "s.zarr"
+
+
+def zarr_of_one_chunk(folder: Path) -> Path:
+    (folder / "a.zarr" / ".zmetadata").unlink()
+    zarr.open_group(folder / "a.zarr", mode="r+").create_array("obsm/x", shape=(40,), chunks=(10**12,), dtype="f8")
     return folder / "a.zarr"
 
 
@@ -311,11 +349,17 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], str]] = 
     "large config": (text("c.yml", "#" * 2**21), compat.read_config, "larger than a config"),
     "tensor without its numbers": (unstored_tensor, read_tensors, "without all of its numbers"),
     "zip bomb": (zip_bomb, read_tensors, "claims to unpack to 16,777,216 bytes"),
-    "h5ad that claims 8 TB": (h5ad_with(claims), isost.io.read, r"would take 74\d\d GiB .* lazy=True"),
+    "h5ad that claims 8 TB": (h5ad_with(claims), isost.io.read, r"would take 74\d\d GiB .* a machine with more"),
+    "expression that claims 8 TB": (h5ad_with(claims_expression), isost.io.read, r"would take 74\d\d GiB .* lazy=True"),
+    "h5ad of one array by many hard links": (h5ad_with(hard_links), isost.io.read, r"would take \S+ GiB"),
+    "h5ad of one array by many soft links": (h5ad_with(soft_links), isost.io.read, r"would take 745\.\d GiB"),
+    "h5ad that holds itself": (h5ad_with(holds_itself), isost.io.read, "uns/a/b is a link to what holds it"),
     "h5ad with a link": (h5ad_with(links), isost.io.read, "uns points into other files"),
     "h5ad with another file's bytes": (h5ad_with(borrows), isost.io.read, "uns/borrowed points into other files"),
     "zarr of pickles": (pickled_zarr, isost.io.read, "x is pickled, and a pickle could run any program"),
     "zarr that claims 8 TB": (claiming_zarr, isost.io.read, r"would take 74\d\d GiB"),
+    "zarr of a chunk of 8 TB": (zarr_of_one_chunk, isost.io.read, r"would take 74\d\d GiB"),
+    "table that claims 8 TB": (claiming_table, isost.io.read_sections, r"tables/all would take 74\d\d GiB"),
     "model without end": (deep_model, isost.IsoST.load, "impossible settings: unet_depth"),
     "frames without end": (many_frames, frame_paths, r"lacks the frame 1_forward\.npy"),
 }
@@ -330,6 +374,20 @@ def test_an_attack_is_named(attack: str, seeds: Path, tmp_path: Path, monkeypatc
     with guarded(tmp_path), pytest.raises((ValueError, FileNotFoundError), match=words):
         read(path)
     assert not (tmp_path / "ran").exists()
+
+
+def test_the_largest_chunk_is_counted_and_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr("isost.io._stored.check_memory", lambda path, n_bytes, **_: counted.append(n_bytes))
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    with h5py.File(tmp_path / "a.h5ad", "w") as file:
+        for name, n in {"X": 2**20, "a": 2**18}.items():
+            file.create_dataset(name, shape=(1,), maxshape=(None,), chunks=(n,), dtype="f8")
+            root.create_array(name, shape=(1,), chunks=(n,), dtype="f8")
+        for unread in ((), ("X",)):
+            check_hdf5(tmp_path, file, unread=unread)
+            check_zarr(tmp_path, root, unread=unread)
+    assert all(2**23 < n < 2**23 + 2**12 for n in counted)
 
 
 def test_slabs_are_not_written_through_a_link(seeds: Path, tmp_path: Path) -> None:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
 
 import pytest
 
 from isost import _writing
 from isost._writing import whole_file, whole_folder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
@@ -61,3 +59,37 @@ def test_a_stop_before_the_old_folder_is_gone_leaves_the_whole_new_one(
             (unfinished / content).touch()
         assert [path.name for path in target.iterdir()] == [content]
     assert not list(elsewhere.iterdir())
+
+
+def test_what_has_its_final_name_is_on_disk_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def noted(number: int) -> None:
+        fsync(number)
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        synced.append((str(path.relative_to(tmp_path)), any(tmp_path.glob("[!.]*"))))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with whole_folder(tmp_path / "v.zarr") as folder:
+        (folder / "c").mkdir(parents=True)
+        (folder / "c" / "0").write_text("chunk")
+    hidden = folder.name
+    assert synced == [(f"{hidden}/c/0", False), (f"{hidden}/c", False), (hidden, False), (".", True)]
+    (tmp_path / "v.zarr").rename(tmp_path / ".v")
+    synced.clear()
+    with whole_file(tmp_path / "a.txt") as file:
+        file.touch()
+    assert synced == [(file.name, False), (".", True)]
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, flags: int) -> int:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "open", refused)
+    with whole_file(tmp_path / "a.txt") as file:
+        file.write_text("whole")
+    assert (tmp_path / "a.txt").exists()

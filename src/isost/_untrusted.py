@@ -37,12 +37,24 @@ def untrusted(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(msg) from error
 
 
-def check_memory(path: str | os.PathLike[str], n_bytes: int, *, advice: str) -> None:
-    """Raise ValueError, before anything is allocated, if a file claims more than this machine's memory."""
+def check_memory(path: str | os.PathLike[str], n_bytes: int, *, n_bytes_lazy: int | None = None) -> None:
+    """Raise ValueError, before anything is allocated, if a file claims more than this machine's memory.
+
+    Parameters
+    ----------
+    path
+        The file or folder, to be named.
+    n_bytes
+        What reading it would take.
+    n_bytes_lazy
+        What reading it by ``lazy=True`` would take; None where it cannot be read so.
+    """
     if not hasattr(os, "sysconf"):  # not on Windows
         return
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if n_bytes > memory:
+        can_be_lazy = n_bytes_lazy is not None and n_bytes_lazy <= memory
+        advice = "read it by lazy=True" if can_be_lazy else "use a machine with more"
         msg = (
             f"{path} would take {n_bytes / 2**30:.4g} GiB of memory, and there are {memory / 2**30:.4g} GiB; {advice}, "
             f"if that is what it should hold"

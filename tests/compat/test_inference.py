@@ -153,6 +153,14 @@ def test_frames_of_another_inference_are_kept(tmp_path: Path, folder: Path, expe
         fine_inference(run, folder, NAMES, result_dir=tmp_path / "theirs")
 
 
+def test_a_frame_that_a_kill_left_unfinished_is_none(
+    tmp_path: Path, folder: Path, experiment: Callable[..., Path]
+) -> None:
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / f".{32 * 'a'}-0_forward.npy").touch()
+    assert fine_inference(experiment(), folder, NAMES, result_dir=tmp_path / "result", resume=False, progress=False)
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path, folder: Path, experiment: Callable[..., Path]) -> None:
     run, out = experiment(), tmp_path / "result"
     with pytest.raises(FileNotFoundError, match=r"'e' has no file .*neither shuffled_e\.pt nor e\.pt"):

@@ -66,6 +66,15 @@ def test_ome_tiff(volume, expected, tmp_path, suffix):
     assert float(planes[2, 4].get("PositionZ")) == FIRST[2] + 4 * 2.5
 
 
+@pytest.mark.parametrize("limit", [719, 720])
+def test_a_large_tiff_is_a_bigtiff(volume, expected, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(_image, "_TIFF_BYTES", limit)
+    io.write_image(volume, tmp_path / "v.tif", channels=CHANNELS, fill=-1)
+    with tifffile.TiffFile(tmp_path / "v.tif") as tiff:
+        assert tiff.is_bigtiff == (expected.nbytes > limit)
+        np.testing.assert_array_equal(tiff.series[0].asarray(), expected.T)
+
+
 def test_one_channel_is_a_plain_3d_image_and_its_unit_is_not_made_up(volume, expected, tmp_path):
     for name in ("v.nrrd", "v.nii", "v.tif"):
         io.write_image(volume, tmp_path / name, channels="gene0", fill=-1)

@@ -86,6 +86,8 @@ def test_one_table_over_transformed_shapes():
         AnnData(rng.random((16, 3)), obs=obs), region=["s0", "s1"], region_key="region", instance_key="instance"
     )
     sdata = spatialdata.SpatialData(shapes=circles, tables={"table": table})
+    with pytest.raises(KeyError, match=r"no coordinate system 'global'; .* \(it has \['aligned'\]"):
+        io.read_sections(sdata, section_key="slice")
     found = io.read_sections(sdata, section_key="slice", coordinate_system="aligned")
     assert list(found) == ["slice0", "slice1"]
     for section, places in zip(found.values(), expected, strict=True):

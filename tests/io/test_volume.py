@@ -60,6 +60,15 @@ def test_slabs_become_one_volume(tmp_path, frame, monkeypatch):
     np.testing.assert_allclose(volume[7:20, "y"].X.compute()[:, 0], X[7:20, 1], rtol=1e-6)
 
 
+def test_what_a_kill_leaves_unfinished_is_no_part_of_another_volume(tmp_path, frame):
+    (tmp_path / "v.zarr.part").mkdir()
+    (tmp_path / "v.zarr.part" / f".{32 * 'a'}-fingerprint").write_text("mi")
+    folder = io.SlabFolder(tmp_path / "v.zarr", "mine")
+    folder.write(0, slab(0, 8))
+    folder.join(1, frame)
+    assert [path.name for path in tmp_path.iterdir()] == ["v.zarr"]
+
+
 def whole(frame, X=None):
     """A volume of eight voxels."""
     part = slab(0, 8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 import isost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .conftest import Organ
@@ -32,11 +33,12 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (isost[test])")
+def browser(skip_unless: Callable[..., None]) -> Iterator[Any]:
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("there is no chromium with its chromedriver on the path")
+    missing = "there is no selenium (isost[test]), or no chromium with its chromedriver on the path"
+    skip_unless(all((find_spec("selenium"), chromium, driver)), missing, required_by="ISOST_REQUIRE_BROWSER")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     for option in OPTIONS:

@@ -244,7 +244,7 @@ def _fingerprint(weights: Weights, sections: Sequence[Tensor], numbers: list[Any
 
 
 def _claim(out: Path, record: dict[str, Any], *, resume: bool) -> None:
-    found = next(iter(sorted(out.glob("*_forward.npy"))), None)
+    found = next(iter(sorted(out.glob("[!.]*_forward.npy"))), None)  # hidden are those that a kill left unfinished
     if found is not None and not resume:
         msg = f"{out} holds frames already ({found.name}): resume them, or choose another folder"
         raise FileExistsError(msg)

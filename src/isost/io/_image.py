@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["volume_image", "write_image"]
 
 _SLAB_BYTES = 64 * 2**20
+_TIFF_BYTES = 2 * 2**30  # half of what a plain TIFF can address, as zlib may not make it smaller and OME adds its XML
 _NIFTI_UNITS = {"µm": "micron", "mm": "mm", None: "unknown"}
 
 
@@ -72,8 +73,8 @@ def write_image(
     ``.nii``, ``.nii.gz``
         Axes x, y, z, channel; the affine; channel names as a JSON list in a comment extension.
     ``.tif``, ``.tiff``
-        OME-TIFF, axes channel, z, y, x; ``PhysicalSize`` of the pixels, ``Position`` of the planes, names of the
-        channels.
+        OME-TIFF, BigTIFF above 2 GiB; axes channel, z, y, x; ``PhysicalSize`` of the pixels, ``Position`` of the
+        planes, names of the channels.
 
     An image of one channel has no axis for it in NRRD and NIfTI.
 
@@ -199,7 +200,9 @@ def _write_tiff(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit
         **{f"PhysicalSize{axis}": grid.voxel_size for axis in position},
         **{f"PhysicalSize{axis}Unit": said for axis in position},
     }
-    tifffile.imwrite(path, np.asarray(image), ome=True, photometric="minisblack", compression="zlib", metadata=metadata)
+    how: dict[str, Any] = {"ome": True, "photometric": "minisblack", "compression": "zlib"}
+    # tifffile chooses by itself only where nothing is compressed
+    tifffile.imwrite(path, np.asarray(image), bigtiff=image.nbytes > _TIFF_BYTES, metadata=metadata, **how)
 
 
 _WRITERS: dict[str, Write] = {

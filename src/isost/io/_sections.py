@@ -57,9 +57,10 @@ def read_sections(
     FileNotFoundError
         If a file is missing, or a folder holds no sections.
     KeyError
-        If one AnnData has no column `section_key`, or a SpatialData has no places for the cells of a table.
+        If one AnnData has no column `section_key`, or a SpatialData has no places for the cells of a table, or no such
+        coordinate system.
     ValueError
-        If two files have one name, or a name ends in neither ``.h5ad`` nor ``.zarr``.
+        If two files have one name, or a name ends in neither ``.h5ad`` nor ``.zarr``; or as :func:`isost.io.read` does.
 
     Examples
     --------

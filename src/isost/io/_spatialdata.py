@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
 # spatialdata takes seconds to import, so it is only where it is needed
@@ -152,12 +154,20 @@ def read_spatialdata(path: Path) -> SpatialData:
     import zarr
 
     with untrusted(path):
-        check_zarr(path, zarr.open_group(path, mode="r"), unread=("images", "labels", "points"))
+        root: Any = zarr.open_group(path, mode="r")
+        check_zarr(path, root, unread=("images", "labels", "points"))
+        for name in root.get("tables", ()):  # read by what it says itself, which need not be what the root says of it
+            table = path / "tables" / name
+            check_zarr(table, zarr.open_group(table, mode="r"))
         return spatialdata.read_zarr(path)
 
 
 def sections_of(sdata: Any, *, section_key: str, coordinate_system: str) -> dict[str, AnnData]:
     """Sections of a SpatialData: its tables or, where there is one, the parts of it, at their registered places."""
+    known = sdata.coordinate_systems
+    if known and coordinate_system not in known:
+        msg = f"there is no coordinate system {coordinate_system!r}; pass coordinate_system= (it has {known})"
+        raise KeyError(msg)
     tables = {name: _placed(name, table, sdata, coordinate_system) for name, table in sdata.tables.items()}
     if len(tables) == 1:
         return split_sections(*tables.values(), section_key=section_key)
@@ -173,15 +183,21 @@ def _placed(name: str, table: AnnData, sdata: Any, coordinate_system: str) -> An
             msg = f"table {name!r} annotates no element and has no obsm[{SPATIAL!r}], so its cells have no places"
             raise KeyError(msg)
         return section
+    with untrusted(sdata.path) if sdata.path else nullcontext():  # points and labels may still be in their files
+        section.obsm[SPATIAL] = _places(section.obs, attrs, sdata, coordinate_system)
+    section.obs = section.obs.drop(columns=list({_REGION, _INSTANCE} & set(section.obs)))
+    return section
+
+
+def _places(obs: pd.DataFrame, attrs: Mapping[str, Any], sdata: Any, coordinate_system: str) -> NDArray:
+    """Find the registered places (n, 2 or 3) of the cells of a table."""
     from spatialdata import get_centroids
 
-    regions = section.obs[attrs["region_key"]]
-    places = pd.DataFrame(index=pd.RangeIndex(section.n_obs), columns=["x", "y", "z"], dtype=np.float64)
+    regions = obs[attrs["region_key"]]
+    places = pd.DataFrame(index=pd.RangeIndex(len(obs)), columns=["x", "y", "z"], dtype=np.float64)
     for region in regions.unique():
         rows = np.flatnonzero(regions == region)
         centroids = get_centroids(sdata[region], coordinate_system=coordinate_system).compute()
-        found = centroids.reindex(section.obs[attrs["instance_key"]].iloc[rows])
+        found = centroids.reindex(obs[attrs["instance_key"]].iloc[rows])
         places.iloc[rows] = found.reindex(columns=places.columns).to_numpy()
-    section.obsm[SPATIAL] = places.dropna(axis=1, how="all").to_numpy()
-    section.obs = section.obs.drop(columns=list({_REGION, _INSTANCE} & set(section.obs)))
-    return section
+    return places.dropna(axis=1, how="all").to_numpy()

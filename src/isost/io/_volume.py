@@ -104,7 +104,7 @@ class SlabFolder:
         self._folder = self._store.with_name(f"{self._store.name}.part")
         label = self._folder / "fingerprint"
         found = label.read_bytes() if label.is_file() else None
-        if found is None and not (self._folder.is_dir() and any(self._folder.iterdir())):
+        if found is None and not self._holds_something():
             with whole_file(label) as unfinished:
                 unfinished.write_text(fingerprint)
         elif found != fingerprint.encode() or self._folder.is_symlink():
@@ -113,6 +113,10 @@ class SlabFolder:
                 f"something else: repeat the call that began it, delete the folder, or choose another store"
             )
             raise ValueError(msg)
+
+    def _holds_something(self) -> bool:
+        # a hidden name is an unfinished file of a process that was killed
+        return self._folder.is_dir() and any(not path.name.startswith(".") for path in self._folder.iterdir())
 
     def missing(self, n: int) -> list[int]:
         """Which of `n` slabs are still to be made."""
@@ -145,7 +149,7 @@ class SlabFolder:
             del whole[name]
             for i in range(n):
                 with untrusted(self._path(i)), h5py.File(self._path(i)) as slab:
-                    check_hdf5(self._path(i), slab)
+                    check_hdf5(self._path(i), slab, unread=set(slab) - {"obs", "obsm"})
                     _append(slab[name], whole.require_group(name))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")

@@ -84,7 +84,7 @@ def _launched(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
     if (num_nodes := kwargs.get("num_nodes", 1)) > 1:
         msg = (
             f"num_nodes={num_nodes} needs a process for every device of every node, started by torchrun or srun: see "
-            f"docs/large_data.md; or choose num_nodes=1"
+            f"the page 'Large data' of the documentation; or choose num_nodes=1"
         )
         raise ValueError(msg)
     with TemporaryDirectory() as folder:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from scipy.interpolate import LinearNDInterpolator
 
 import isost
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anndata import AnnData
+    from numpy.typing import NDArray
 
 VOXEL_SIZE = 24.0
 FIT = {"epochs": 15, "hidden_dim": 16, "n_cells": 30, "adaptive": False, "expression_shift": 0.5, "progress": False}
@@ -109,6 +111,28 @@ def test_turned_by_a_right_angle(sections: list[AnnData], volume: AnnData) -> No
     one, other = paired(volume, turned, np.column_stack([y, volume.uns["isost"]["grid"]["shape"][1] - 1 - x, z]))
     np.testing.assert_allclose(other.X, one.X, atol=1e-4)
     assert np.corrcoef(one.obs["density"], other.obs["density"])[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("angle", [20, -77])
+def test_turned_by_any_angle(sections: list[AnnData], angle: float) -> None:
+    back = rotation(angle).T
+
+    def turn(section: AnnData) -> None:
+        section.obsm["spatial"] = section.obsm["spatial"] @ back.T
+
+    one, other = volume_of(sections, voxel_size=6.0), volume_of(changed(sections, turn), voxel_size=6.0)
+    for layer in range(one.uns["isost"]["grid"]["shape"][2]):
+        own, turned = (volume[volume.obsm["voxel"][:, 2] == layer] for volume in (one, other))
+        expected = LinearNDInterpolator(own.obsm["spatial"][:, :2], own.X)(turned.obsm["spatial"][:, :2] @ back)
+        within = np.isfinite(expected).all(axis=1)
+        assert within.mean() > 0.95
+        off = turned.X[within] - expected[within]  # the interpolation's own error
+        assert (off.std(axis=0) < 0.1 * own.X.std(axis=0)).all()
+
+
+def rotation(degrees: float) -> NDArray[np.float64]:
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def test_mirrored_in_z(sections: list[AnnData]) -> None:

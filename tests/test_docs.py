@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 
 import isost
 from isost.cli import app
-from isost.tl import _fit
+from isost.tl import _fit_objectives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +52,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """The examples' organ, smaller and briefly trained on; they write to a folder of their own and open no window."""
     mpl.use("Agg")
     monkeypatch.setattr(isost.datasets, "organ", small_organ)
-    monkeypatch.setattr(_fit, "_BRIDGE_STEPS", 2)
+    monkeypatch.setattr(_fit_objectives, "_BRIDGE_STEPS", 2)
     monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
     monkeypatch.setattr(isost.settings, "progress", False)
     monkeypatch.setattr(isost.datasets, "merfish_poa", no_network)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import isost
-from isost.tl import _fit, _launch
+from isost.tl import _fit_objectives, _launch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def test_every_block_of_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         section.write_h5ad(tmp_path / "sections" / f"{number}.h5ad")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(isost.settings, "progress", False)
-    monkeypatch.setattr(_fit, "_BRIDGE_STEPS", 20)
+    monkeypatch.setattr(_fit_objectives, "_BRIDGE_STEPS", 20)
     monkeypatch.setattr(_launch, "_launched", made_here)
     for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
         monkeypatch.setenv(name, "1")

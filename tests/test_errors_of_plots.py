@@ -88,9 +88,9 @@ def renamed(adata: AnnData, names: list[str]) -> AnnData:
     return adata
 
 
-def linked(path: Path) -> Path:
+def linked(path: Path, link: Any) -> Path:
     with h5py.File(path, "w") as file:
-        file["uns"] = h5py.ExternalLink("other.h5", "/secret")
+        file["uns/link"] = link
     return path
 
 
@@ -109,7 +109,7 @@ def slab_folders(world: World) -> None:
 def tables_without_places(world: World) -> None:
     for section in world.sections:
         del section.obsm["spatial"]
-    isost.io.read_sections(SimpleNamespace(tables=dict(zip("abc", world.sections, strict=True))))  # type: ignore[arg-type]
+    isost.io.read_sections(SimpleNamespace(tables=dict(zip("abc", world.sections, strict=True)), coordinate_systems=[]))  # type: ignore[arg-type]
 
 
 def merfish(world: World) -> None:
@@ -129,20 +129,22 @@ def of_cells(n: int, *, z: float | None = None, genes: int = 2, width: float = 1
 IMAGES: dict[str, Callable[[World], Any]] = {
     "… must end in one of": lambda w: w.image("v.png"),
     "unit must be": lambda w: w.image(unit="um"),
-    "this AnnData is no volume (": lambda w: isost.io.write_image(w.sections[0], w.folder / "v.tif"),
     "there is no channel": lambda w: w.image(channels=[]),
     "genes of this volume": lambda w: isost.io.to_spatialdata(renamed(w.volume, ["a"] * w.volume.n_vars)),
     "channels … are neither": lambda w: w.image(channels=["nosuch"]),
     "channels … of obs": lambda w: w.image(channels="cell_type"),
-    "this format needs": lambda w: without("nrrd", lambda: w.image("v.nrrd")),
     "two of the sections": lambda w: isost.io.to_spatialdata(
         w.volume, dict(zip(["a b", "A_b", "c"], w.sections, strict=True))
     ),
     "section … has no x, y and z": lambda w: isost.io.to_spatialdata(
         w.volume, {"a": ad.AnnData(obsm={"spatial": np.ones((6, 2))})}
     ),
+    "there is no coordinate system": lambda w: isost.io.read_sections(
+        isost.io.to_spatialdata(w.volume), coordinate_system="nosuch"
+    ),
     "table … annotates": tables_without_places,
-    "… is not read: … points": lambda w: isost.io.read(linked(w.folder / "a.h5ad")),
+    "… is not read: … points": lambda w: isost.io.read(linked(w.folder / "a.h5ad", h5py.ExternalLink("b.h5", "/uns"))),
+    "… is not read: … is a link": lambda w: isost.io.read(linked(w.folder / "a.h5ad", h5py.SoftLink("/uns"))),
     "… is not read: … is pickled": lambda w: isost.io.read(pickled(w.folder / "a.zarr")),
     "… is no volume in zarr": lambda w: isost.io.read_volume(w.folder),
     "… holds parts of another": slab_folders,
@@ -182,8 +184,7 @@ PLOTS: dict[str, Callable[[World], Any]] = {
     "scores is no table": lambda _: isost.pl.evaluation(pd.DataFrame()),
     "metrics=…": lambda _: isost.pl.evaluation(scores(), metrics="nosuch"),
     "metrics is an": lambda _: isost.pl.evaluation(scores(), metrics=[]),
-    "backend='pyvista'": lambda w: without("pyvista", lambda: w.draw(backend="pyvista")),
-    "backend='trimesh'": lambda w: without("trimesh", lambda: w.surface(backend="trimesh")),
+    "… needs …: pip": lambda w: without("pyvista", lambda: w.draw(backend="pyvista")),
 }
 OTHERS: dict[str, Callable[[World], Any]] = {
     "positions must be": lambda _: Section(np.ones(3), np.ones((3, 2))),

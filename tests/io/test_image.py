@@ -120,7 +120,7 @@ def test_errors(volume, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"\['cell_type'\] of obs must be numeric"):
         io.write_image(volume, tmp_path / "v.tif", channels="cell_type")
     monkeypatch.setitem(sys.modules, "nrrd", None)
-    with pytest.raises(ImportError, match=r"needs pynrrd; pip install 'isost\[images\]'"):
+    with pytest.raises(ImportError, match=r"needs pynrrd: pip install 'isost\[images\]'"):
         io.write_image(volume, tmp_path / "v.nrrd")
     volume.var_names = ["a", "a", "b"]
     with pytest.raises(ValueError, match="share a name"):

@@ -57,6 +57,14 @@ def test_subsets(stack):
         Stack.from_anndata(stack)
 
 
+def test_what_is_known_of_genes_follows_them(stack):
+    order = [7, 0, 3, 1, 2, 6, 5, 4]
+    view, other = Stack.from_anndata(stack), Stack.from_anndata(stack[:, order])
+    for field in ("loadings", "gene_mean", "gene_scale"):
+        np.testing.assert_array_equal(getattr(other, field), getattr(view, field)[order])
+    np.testing.assert_array_equal(other.gene_range, view.gene_range[:, order])
+
+
 def test_renamed_sections_are_noticed(stack):
     stack.obs["section"] = stack.obs["section"].cat.rename_categories({"section_0": "other"})
     with pytest.raises(ValueError, match="no longer runs through"):

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from isost._keys import PCS, SECTION, SPATIAL, STATE, UNS
+from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, PCS, SECTION, SPATIAL, STATE, UNS
 from isost._logging import logger, step
 from isost._normalization import EXPRESSION, SPACE, Normalization
 from isost._untrusted import untrusted
@@ -319,7 +319,15 @@ def _stack(
     return AnnData(
         X,
         obs=pd.DataFrame({SECTION: labels}, index=index),
-        var=pd.DataFrame(index=list(model.genes or ())),
+        var=pd.DataFrame(
+            {
+                GENE_MEAN: model.gene_mean,
+                GENE_SCALE: model.gene_scale,
+                GENE_MIN: -np.inf if X is None else X.min(axis=0),
+                GENE_MAX: np.inf if X is None else X.max(axis=0),
+            },
+            index=list(model.genes or ()),
+        ),
         obsm={SPATIAL: normalization.decode(state[:, SPACE], dims=SPACE), STATE: state},
         varm={PCS: model.loadings.astype(np.float32)},
         uns={
@@ -332,8 +340,7 @@ def _stack(
                 },
                 "sections": {"names": np.array(names, dtype=object)},
                 "normalization": normalization.to_dict(),
-                "gene_mean": model.gene_mean,
-                "gene_scale": model.gene_scale,
+                "n_genes": len(model.gene_mean),
             }
         },
     )

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
+from isost._checks import check_volume, optional
 from isost._keys import UNS, VOXEL
 from isost._writing import whole_file
 from isost.volume import Grid
@@ -106,9 +106,7 @@ def volume_image(volume: AnnData, channels: str | Sequence[str] | None, *, fill:
     import dask.array as da
     from dask.delayed import delayed
 
-    if VOXEL not in volume.obsm or "grid" not in volume.uns.get(UNS, {}):
-        msg = f"this AnnData is no volume (obsm[{VOXEL!r}], uns[{UNS!r}]['grid']); make one by isost.tl.reconstruct"
-        raise KeyError(msg)
+    check_volume(volume)
     grid = Grid.from_dict(volume.uns[UNS]["grid"])
     names = list(volume.var_names) if channels is None else [channels] if isinstance(channels, str) else list(channels)
     if not names:
@@ -160,7 +158,7 @@ def _slab(
 
 
 def _write_nrrd(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit | None) -> None:
-    nrrd = _optional("nrrd", "pynrrd")
+    nrrd = optional("nrrd", by="this format", extra="images", package="pynrrd")
     data = _without_single(image)
     directions = np.full((data.ndim, 3), np.nan)  # the axis of the channels has none
     directions[:3] = np.eye(3) * grid.voxel_size
@@ -176,7 +174,7 @@ def _write_nrrd(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit
 
 
 def _write_nifti(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit | None) -> None:
-    nibabel = _optional("nibabel", "nibabel")
+    nibabel = optional("nibabel", by="this format", extra="images")
     affine = np.diag([grid.voxel_size] * 3 + [1.0])
     affine[:3, 3] = grid.centers([0, 0, 0])
     nifti = nibabel.Nifti1Image(_without_single(image).T, affine)
@@ -217,11 +215,3 @@ _WRITERS: dict[str, Write] = {
 def _without_single(image: Any) -> NDArray[np.float32]:
     """Make the image, without the axis of the channels where there is only one."""
     return np.asarray(image[0] if len(image) == 1 else image)
-
-
-def _optional(module: str, package: str) -> Any:
-    try:
-        return import_module(module)
-    except ImportError as error:
-        msg = f"this format needs {package}; pip install 'isost[images]'"
-        raise ImportError(msg) from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from isost import _keys
+from isost._checks import check_volume
 from isost._logging import logger
 
 if TYPE_CHECKING:
@@ -66,18 +67,13 @@ class Voxels:
 
 def voxels_of(volume: AnnData) -> Voxels:
     """Read a volume's grid; an AnnData without one is not a volume."""
-    grid = volume.uns.get(_keys.UNS, {}).get("grid")
-    if grid is None or _keys.VOXEL not in volume.obsm or _keys.DENSITY not in volume.obs:
-        msg = (
-            "this AnnData is no volume: uns['isost']['grid'], obsm['voxel'] and obs['density'] are needed; "
-            "make one by isost.tl.reconstruct"
-        )
-        raise KeyError(msg)
+    check_volume(volume)
     if not volume.n_obs:
         msg = "the volume has no voxels"
         raise ValueError(msg)
     index = np.asarray(volume.obsm[_keys.VOXEL], dtype=np.int64)
     density = volume.obs[_keys.DENSITY].to_numpy(dtype=np.float64)
+    grid = volume.uns[_keys.UNS]["grid"]
     return Voxels(index, density, np.asarray(grid["origin"], np.float64), float(grid["voxel_size"]))
 
 

@@ -8,6 +8,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
+from isost._checks import optional
+
 from ._layout import place
 from ._plotly_space import camera, space, template
 from ._space import set_space
@@ -69,11 +71,7 @@ def draw_page(meshes: Sequence[Mesh], voxels: Voxels, *, unit: str | None) -> An
 
 def trimesh_scene(meshes: Sequence[Mesh]) -> Any:
     """Gather surfaces as geometries of a `trimesh.Scene`, named and coloured."""
-    try:
-        import trimesh
-    except ImportError as error:
-        msg = "backend='trimesh' needs trimesh: pip install 'isost[plot3d]'"
-        raise ImportError(msg) from error
+    trimesh = optional("trimesh", by="backend='trimesh'", extra="plot3d")
     scene = trimesh.Scene()
     for mesh in meshes:
         rgba = np.rint(255 * np.array(to_rgba(mesh.color, _opacity(mesh, meshes)))).astype(np.uint8)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from isost._checks import optional
+
 from ._color import Classes
 from ._mesh import mesh_around
 from ._style import is_dark, with_unit
@@ -24,7 +26,7 @@ _VIEW = (0.6, -1.0, 0.9)
 
 def draw(scene: Scene) -> Any:
     """Fill a plotter: a fog as dense as a quantity is high, or a surface around the voxels of each category."""
-    pv = _pyvista()
+    pv = optional("pyvista", by="backend='pyvista'", extra="plot3d")
     # without a display, a window would be asked for in vain
     plotter = pv.Plotter(off_screen=True if _has_no_display() else None, window_size=_WINDOW)
     ink, paper = ("white", "black") if is_dark() else ("black", "white")
@@ -45,15 +47,6 @@ def draw(scene: Scene) -> Any:
     plotter.view_vector(_VIEW, viewup=(0, 0, 1))
     plotter.camera.zoom(1.3)
     return plotter
-
-
-def _pyvista() -> Any:
-    try:
-        import pyvista
-    except ImportError as error:
-        msg = "backend='pyvista' needs pyvista: pip install 'isost[plot3d]'"
-        raise ImportError(msg) from error
-    return pyvista
 
 
 def _has_no_display() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._check import check, tell
-from ._matrix import gene_range, is_lazy, read_expression, read_rows, row_blocks
+from ._matrix import is_lazy, read_expression, read_rows, row_blocks
 from ._pca import GenePCA
 from ._registration import check_registration
 from ._sections import as_sections, positions, section_depths, shared_genes
@@ -16,7 +16,6 @@ __all__ = [
     "as_sections",
     "check",
     "check_registration",
-    "gene_range",
     "is_lazy",
     "positions",
     "read_expression",

@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._checks import check_at_least
-from isost._keys import PCS, PROVENANCE, SECTION, SPATIAL, STATE, UNS
+from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, PCS, PROVENANCE, SECTION, SPATIAL, STATE, UNS
 from isost._logging import step
 from isost._normalization import EXPRESSION, SPACE, Normalization
 from isost._provenance import provenance
@@ -83,8 +83,7 @@ def slice_stack(
     Returns
     -------
     A new AnnData of all sections' points, in z order, with all their `obs` columns (labels in strings become
-    categoricals), with `obsm` arrays that all
-    sections have, with colours in `uns` that they agree on, and with:
+    categoricals), with `obsm` arrays that all sections have, with colours in `uns` that they agree on, and with:
 
     X
         Expression on the input's scale, as given; sparse if a section's was; a dask array when lazy.
@@ -96,11 +95,12 @@ def slice_stack(
         Normalised state (n, 3 + G), float32.
     varm["PCs"]
         Loadings (genes, G), orthonormal.
+    var["gene_mean"], var["gene_scale"], var["gene_min"], var["gene_max"]
+        Mean and standard deviation of the z-scores, and least and largest value of every gene, input's scale.
     uns["isost"]
         ``params``: the parameters of this call; ``normalization``: ``minimum`` and ``scale`` of the 3 + G dimensions;
-        ``gene_mean`` and ``gene_scale`` of the z-scores; ``gene_range``: least and largest values (2, genes);
-        ``sections``: ``names`` and depths ``z``, in z order; ``provenance``: versions, platform, settings and all
-        parameters, enough to make it again.
+        ``n_genes``: number of genes, of which a stack may lose none; ``sections``: ``names`` and depths ``z``, in z
+        order; ``provenance``: versions, platform, settings and all parameters, enough to make it again.
 
     Raises
     ------
@@ -199,12 +199,9 @@ def _add_state(stack: AnnData, depths: NDArray[np.float64], *, n_comps: int, see
         state[:, dim] = normalization.encode(state[:, dim], dims=dim)
     stack.obsm[STATE] = state
     stack.varm[PCS] = pca.loadings
-    stack.uns[UNS] = {
-        "normalization": normalization.to_dict(),
-        "gene_mean": pca.mean,
-        "gene_scale": pca.scale,
-        "gene_range": gene_range(stack.X),
-    }
+    stack.var[GENE_MEAN], stack.var[GENE_SCALE] = pca.mean, pca.scale
+    stack.var[GENE_MIN], stack.var[GENE_MAX] = gene_range(stack.X)
+    stack.uns[UNS] = {"normalization": normalization.to_dict(), "n_genes": stack.n_vars}
 
 
 def _normalization(

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from isost._keys import PCS, STATE, UNS
+from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, OF_GENES, PCS, STATE, UNS
 from isost._normalization import DEPTH, Normalization
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Stack:
     gene_scale
         Standard deviation of every gene (genes,), input's scale.
     gene_range
-        Least and largest value of every gene (2, genes), input's scale; None where the stack does not say.
+        Least and largest value of every gene (2, genes), input's scale.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Stack:
     loadings: NDArray[np.float32]
     gene_mean: NDArray[np.float64]
     gene_scale: NDArray[np.float64]
-    gene_range: NDArray[np.floating] | None
+    gene_range: NDArray[Any]
 
     def section(self, k: int) -> slice:
         """Rows of section `k`, counted from 0 in z order; negative counts from the end."""
@@ -84,15 +84,17 @@ class Stack:
             If this is not a stack, or no longer a whole one.
         """
         kept = stack.uns.get(UNS, {})
-        if not {"normalization", "sections", "params"} <= set(kept) or STATE not in stack.obsm or PCS not in stack.varm:
+        whole = {"normalization", "n_genes", "sections", "params"} <= set(kept) and set(OF_GENES) <= set(stack.var)
+        if not whole or STATE not in stack.obsm or PCS not in stack.varm:
             msg = (
-                f"this AnnData is not a stack: obsm[{STATE!r}], varm[{PCS!r}] or uns[{UNS!r}] is missing; "
+                f"this AnnData is not a stack: obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}] or columns of var are "
+                f"missing; "
                 f"call isost.pp.slice_stack first"
             )
             raise ValueError(msg)
-        if len(kept["gene_mean"]) != stack.n_vars:
+        if kept["n_genes"] != stack.n_vars:
             msg = (
-                f"the stack was prepared with {len(kept['gene_mean'])} genes and now has {stack.n_vars}; "
+                f"the stack was prepared with {kept['n_genes']} genes and now has {stack.n_vars}; "
                 f"call isost.pp.slice_stack with genes= instead of taking a subset"
             )
             raise ValueError(msg)
@@ -109,9 +111,9 @@ class Stack:
             normalization=normalization,
             state=np.asarray(stack.obsm[STATE], dtype=np.float32),
             loadings=np.asarray(stack.varm[PCS]),
-            gene_mean=np.asarray(kept["gene_mean"], dtype=np.float64),
-            gene_scale=np.asarray(kept["gene_scale"], dtype=np.float64),
-            gene_range=kept.get("gene_range"),
+            gene_mean=stack.var[GENE_MEAN].to_numpy(dtype=np.float64),
+            gene_scale=stack.var[GENE_SCALE].to_numpy(dtype=np.float64),
+            gene_range=stack.var[[GENE_MIN, GENE_MAX]].to_numpy().T,
         )
 
 

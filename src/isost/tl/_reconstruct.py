@@ -164,12 +164,7 @@ def reconstruct(
     with step("reconstruct") as notes, explained(less=_LESS_MEMORY, kept=lambda: kept):
         slabs = Slabs(model, stack, sections, grid, seed=seed)
         frame: dict[str, Any] = {
-            "var": stack.var.iloc[columns].assign(
-                **{
-                    keys.GENE_MEAN: sections.stack.gene_mean[columns],
-                    keys.GENE_SCALE: sections.stack.gene_scale[columns],
-                }
-            ),
+            "var": stack.var.iloc[columns].drop(columns=[keys.GENE_MIN, keys.GENE_MAX]),
             "varm": {keys.PCS: model.loadings[columns]},
             "uns": label_colors(stack)
             | {

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from isost.pp import gene_range, read_rows
+from isost.pp import read_rows
 from isost.volume import decode
 
 if TYPE_CHECKING:
@@ -41,11 +40,5 @@ class Sampler:
             return own.copy()
         stack = self._stack
         moved = decode(change, stack.loadings, np.zeros_like(stack.gene_mean), stack.gene_scale)
-        changed = np.clip((own.toarray() if sp.issparse(own) else np.asarray(own)) + moved, *self._range)
+        changed = np.clip((own.toarray() if sp.issparse(own) else np.asarray(own)) + moved, *stack.gene_range)
         return sp.csr_matrix(changed) if sp.issparse(own) else changed
-
-    @cached_property
-    def _range(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        kept = self._stack.gene_range
-        low, high = gene_range(self._X) if kept is None else kept
-        return low, high

@@ -216,7 +216,7 @@ def _cut(
     return AnnData(
         sampled,
         obs=obs,
-        var=stack.var.copy(),
+        var=stack.var.drop(columns=list(keys.OF_GENES)),
         obsm=obsm | values.arrays(surroundings, cells.donor),
         layers={keys.MEAN: mean, keys.STD: std},
         uns=label_colors(stack),

@@ -140,7 +140,7 @@ IMAGES: dict[str, Callable[[World], Any]] = {
         w.volume, {"a": ad.AnnData(obsm={"spatial": np.ones((6, 2))})}
     ),
     "there is no coordinate system": lambda w: isost.io.read_sections(
-        isost.io.to_spatialdata(w.volume), coordinate_system="nosuch"
+        isost.io.to_spatialdata(w.volume, {"a": w.sections[0]}), coordinate_system="nosuch"
     ),
     "table … annotates": tables_without_places,
     "… is not read: … points": lambda w: isost.io.read(linked(w.folder / "a.h5ad", h5py.ExternalLink("b.h5", "/uns"))),

@@ -16,6 +16,7 @@ import sys
 import warnings
 import zipfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -255,8 +256,9 @@ def claims(file: h5py.File) -> None:
     file["uns"].create_dataset("claimed", shape=(10**12,), chunks=(10**6,), dtype="f8")
 
 
-def claims_expression(file: h5py.File) -> None:
-    file["layers"].create_dataset("claimed", shape=(10**12,), chunks=(10**6,), dtype="f8")
+def claims_expression(file: h5py.File, *, encoding: str = "array", chunk: int = 10**6) -> None:
+    claimed = file["layers"].create_dataset("claimed", shape=(10**12,), chunks=(chunk,), dtype="f8")
+    claimed.attrs.update({"encoding-type": encoding, "encoding-version": "0.2.0"})
 
 
 def hard_links(file: h5py.File) -> None:
@@ -351,6 +353,16 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], str]] = 
     "zip bomb": (zip_bomb, read_tensors, "claims to unpack to 16,777,216 bytes"),
     "h5ad that claims 8 TB": (h5ad_with(claims), isost.io.read, r"would take 74\d\d GiB .* a machine with more"),
     "expression that claims 8 TB": (h5ad_with(claims_expression), isost.io.read, r"would take 74\d\d GiB .* lazy=True"),
+    "layer that is read all the same": (
+        h5ad_with(partial(claims_expression, encoding="")),
+        partial(isost.io.read, lazy=True),
+        r"would take 74\d\d GiB .* a machine with more",
+    ),
+    "layer of as many chunks as numbers": (
+        h5ad_with(partial(claims_expression, chunk=1)),
+        partial(isost.io.read, lazy=True),
+        r"would take \S+ GiB .* a machine with more",
+    ),
     "h5ad of one array by many hard links": (h5ad_with(hard_links), isost.io.read, r"would take \S+ GiB"),
     "h5ad of one array by many soft links": (h5ad_with(soft_links), isost.io.read, r"would take 745\.\d GiB"),
     "h5ad that holds itself": (h5ad_with(holds_itself), isost.io.read, "uns/a/b is a link to what holds it"),

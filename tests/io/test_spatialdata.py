@@ -98,6 +98,8 @@ def test_one_table_over_transformed_shapes():
 def test_tables_without_elements_keep_their_places_or_are_refused():
     section = AnnData(np.ones((6, 2)), obsm={"spatial": np.arange(12.0).reshape(6, 2)})
     sdata = spatialdata.SpatialData(tables={"a": section, "b": section.copy()})
+    image = models.Image2DModel.parse(np.ones((1, 4, 4)), transformations={"aligned": transformations.Identity()})
+    sdata.images["image"] = image  # in a coordinate system that the tables have no need of
     np.testing.assert_array_equal(io.read_sections(sdata)["b"].obsm["spatial"], section.obsm["spatial"])
     del sdata.tables["a"].obsm["spatial"]
     with pytest.raises(KeyError, match="table 'a' annotates no element"):
@@ -116,4 +118,11 @@ def test_names_that_spatialdata_does_not_allow_are_changed_and_told(volume, stac
     with caplog.at_level("WARNING", logger="isost"):
         io.to_spatialdata(volume, sections).write(tmp_path / "s.zarr")
     assert "'slice 1 (left)': 'slice_1__left_'" in caplog.text
-    assert list(io.read_sections(tmp_path / "s.zarr")) == ["b", "c-3.x", "slice_1__left_"]
+    assert list(io.read_sections(tmp_path / "s.zarr")) == ["_b", "c-3.x", "slice_1__left_"]
+
+
+@pytest.mark.parametrize("names", [["a", "A"], ["a", "a_cells"], ["a", "volume"]])
+def test_names_that_would_be_one_are_refused(volume, stack, names):
+    sections = dict(zip(names, io.split_sections(stack).values(), strict=False))
+    with pytest.raises(ValueError, match="have the same name in SpatialData"):
+        io.to_spatialdata(volume, sections)

@@ -280,6 +280,16 @@ def test_a_stack_can_be_stacked_again(sections):
     stack = slice_stack(sections)
     again = slice_stack(stack)
     assert_same_stack(stack, again)
+    stack.obs["corrected"] = 2 * stack.obsm["spatial"][:, 2]
+    np.testing.assert_array_equal(slice_stack(stack, z_key="corrected").uns["isost"]["sections"]["z"], [0, 20, 40, 70])
+
+
+def test_columns_of_var_that_a_stack_replaces_are_told(sections, caplog):
+    for section in sections:
+        section.var["gene_mean"] = "mine"
+    slice_stack(sections)
+    assert "columns ['gene_mean'] of var are replaced" in caplog.text
+    assert sections[0].var["gene_mean"].eq("mine").all()
 
 
 def test_component_of_rounding_errors_is_not_blown_up(sections):

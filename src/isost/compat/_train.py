@@ -174,7 +174,8 @@ def biaxial_multi_group_train(
             f"infer; to train on the sections alone, say trainer: IsoST"
         )
         raise ValueError(msg)
-    _check_counts(batch_num=batch_num, checkpoint_every=checkpoint_every, backup_every=backup_every, seed=seed)
+    check_at_least(1, batch_num=batch_num, checkpoint_every=checkpoint_every, backup_every=backup_every)
+    check_at_least(0, seed=seed)
     parts, place = as_parts(mode), as_device(device)
     sections, descending = _read_groups(data_dir, groups, config, batch_num=batch_num)
     objective = PublishedObjective(
@@ -265,11 +266,6 @@ def _read_groups(
         msg = "the groups must all run the same way in depth, all up or all down, and there must be one"
         raise ValueError(msg)
     return sections, ways.pop()
-
-
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        check_at_least(0 if name == "seed" else 1, **{name: value})
 
 
 def check_order(

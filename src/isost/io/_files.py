@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from isost._untrusted import untrusted
 from isost._writing import whole_file, whole_folder
 
-from ._stored import check_hdf5, check_zarr
+from ._stored import LAZY_ENCODINGS, LEFT_BY_LAZY, NESTED_ENCODINGS, check_hdf5, check_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,7 +32,7 @@ def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
     path
         A file ``.h5ad`` or a folder ``.zarr``.
     lazy
-        Leave `X`, `layers` and `raw` where they are, as dask arrays that are read when they are computed.
+        Leave `X`, `layers`, `obsp` and `raw` where they are, as dask arrays that are read when they are computed.
 
     Returns
     -------
@@ -60,11 +60,11 @@ def _read(path: Path, *, lazy: bool) -> AnnData:
     import zarr
     from anndata import AnnData
 
-    on_disk = ("X", "layers", "raw") if lazy else ()
+    on_disk = LEFT_BY_LAZY if lazy else ()
     store: Any = h5py.File(path) if path.suffix == ".h5ad" else nullcontext(zarr.open_group(path, mode="r"))
     with store as group:
         check: Any = check_hdf5 if path.suffix == ".h5ad" else check_zarr
-        check(path, group, unread=on_disk)
+        check(path, group, lazy=on_disk)
         if not lazy:
             return anndata.read_h5ad(path) if path.suffix == ".h5ad" else anndata.read_zarr(path)
         return AnnData(**read_parts(group, on_disk=on_disk))
@@ -90,9 +90,9 @@ def _lazily(node: Any) -> Any:
     from anndata.io import read_elem
 
     encoding = node.attrs.get("encoding-type")
-    if encoding in ("dict", "raw"):
+    if encoding in NESTED_ENCODINGS:
         return {name: _lazily(node[name]) for name in node}
-    return read_elem_lazy(node) if encoding in ("array", "csr_matrix", "csc_matrix") else read_elem(node)
+    return read_elem_lazy(node) if encoding in LAZY_ENCODINGS else read_elem(node)
 
 
 def write(adata: AnnData, path: str | PathLike[str]) -> None:

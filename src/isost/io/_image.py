@@ -198,9 +198,15 @@ def _write_tiff(path: Path, image: Any, grid: Grid, names: list[str], unit: Unit
         **{f"PhysicalSize{axis}": grid.voxel_size for axis in position},
         **{f"PhysicalSize{axis}Unit": said for axis in position},
     }
-    how: dict[str, Any] = {"ome": True, "photometric": "minisblack", "compression": "zlib"}
-    # tifffile chooses by itself only where nothing is compressed
-    tifffile.imwrite(path, np.asarray(image), bigtiff=image.nbytes > _TIFF_BYTES, metadata=metadata, **how)
+    tifffile.imwrite(
+        path,
+        np.asarray(image),
+        ome=True,
+        bigtiff=image.nbytes > _TIFF_BYTES,  # tifffile chooses by itself only where nothing is compressed
+        photometric="minisblack",
+        compression="zlib",
+        metadata=metadata,
+    )
 
 
 _WRITERS: dict[str, Write] = {

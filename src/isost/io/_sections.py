@@ -43,7 +43,7 @@ def read_sections(
         that their table annotates, transformed to it; those of a table that annotates none stay where its
         ``obsm["spatial"]`` has them.
     lazy
-        Leave `X` and `layers` of files of AnnData there, to be read when they are computed, as
+        Leave `X`, `layers`, `obsp` and `raw` of files of AnnData there, to be read when they are computed, as
         ``isost.pp.slice_stack(lazy=True)`` does.
 
     Returns

@@ -95,23 +95,33 @@ def to_spatialdata(
     named = _allowed_names(sections or {})
     return SpatialData(
         images={"volume": placed},
-        points={f"{name}_cells": _cells(name, section) for name, section in named.items()},
-        tables={name: _table(section, f"{name}_cells") for name, section in named.items()},
+        points={_points_name(name): _cells(name, section) for name, section in named.items()},
+        tables={name: _table(section, _points_name(name)) for name, section in named.items()},
     )
 
 
 def _allowed_names(sections: Mapping[str, AnnData]) -> dict[str, AnnData]:
     """Name sections as SpatialData allows: letters, digits and _ . - alone, and told apart without their case."""
-    allowed = {name: re.sub(r"[^\w.-]", "_", name).lstrip("_.") or "section" for name in map(str, sections)}
-    if len({name.lower() for name in allowed.values()}) < len(sections):
+    allowed = {name: _allowed(name) for name in map(str, sections)}
+    elements = ["volume", *allowed.values(), *(_points_name(name) for name in allowed.values())]
+    if len({name.lower() for name in elements}) < len(elements):
         msg = (
-            f"two of the sections {list(sections)} have the same name in SpatialData, which has letters, digits and "
-            "_ . - alone and no difference of case; rename one"
+            f"two of the sections {list(sections)}, their cells or the volume have the same name in SpatialData, which "
+            "has letters, digits and _ . - alone and no difference of case; rename one"
         )
         raise ValueError(msg)
     if changed := {old: new for old, new in allowed.items() if old != new}:
         logger.warning("sections get names of letters, digits and _ . - alone, as SpatialData asks for: %s", changed)
     return dict(zip(allowed.values(), sections.values(), strict=True))
+
+
+def _allowed(name: str) -> str:
+    name = re.sub("^__+", "_", re.sub(r"[^\w.-]", "_", name))
+    return "section" if name in ("", ".", "..") else name
+
+
+def _points_name(section: str) -> str:
+    return f"{section}_cells"
 
 
 def _cells(name: str, section: AnnData) -> Any:
@@ -158,16 +168,12 @@ def read_spatialdata(path: Path) -> SpatialData:
         check_zarr(path, root, unread=("images", "labels", "points"))
         for name in root.get("tables", ()):  # read by what it says itself, which need not be what the root says of it
             table = path / "tables" / name
-            check_zarr(table, zarr.open_group(table, mode="r"))
+            check_zarr(table, zarr.open_group(table, mode="r"), can_be_lazy=False)
         return spatialdata.read_zarr(path)
 
 
 def sections_of(sdata: Any, *, section_key: str, coordinate_system: str) -> dict[str, AnnData]:
     """Sections of a SpatialData: its tables or, where there is one, the parts of it, at their registered places."""
-    known = sdata.coordinate_systems
-    if known and coordinate_system not in known:
-        msg = f"there is no coordinate system {coordinate_system!r}; pass coordinate_system= (it has {known})"
-        raise KeyError(msg)
     tables = {name: _placed(name, table, sdata, coordinate_system) for name, table in sdata.tables.items()}
     if len(tables) == 1:
         return split_sections(*tables.values(), section_key=section_key)
@@ -193,6 +199,10 @@ def _places(obs: pd.DataFrame, attrs: Mapping[str, Any], sdata: Any, coordinate_
     """Find the registered places (n, 2 or 3) of the cells of a table."""
     from spatialdata import get_centroids
 
+    known = sdata.coordinate_systems
+    if coordinate_system not in known:
+        msg = f"there is no coordinate system {coordinate_system!r}; pass coordinate_system= (it has {known})"
+        raise KeyError(msg)
     regions = obs[attrs["region_key"]]
     places = pd.DataFrame(index=pd.RangeIndex(len(obs)), columns=["x", "y", "z"], dtype=np.float64)
     for region in regions.unique():

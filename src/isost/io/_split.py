@@ -97,7 +97,8 @@ def named_sections(
 def point_depths(section: AnnData, *, z_key: str = "z", spatial_key: str = SPATIAL) -> tuple[NDArray[np.float64], str]:
     """Depths of one section's points: from `obs[z_key]`, else from a third column of `obsm[spatial_key]`.
 
-    What isost made has its depths in the third column alone: columns of `obs` are those that its cells came with.
+    What isost made has its depths in the third column: ``obs["z"]`` is that which its cells came with. Another column
+    that is named all the same is taken at its word.
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ def point_depths(section: AnnData, *, z_key: str = "z", spatial_key: str = SPATI
     """
     points = np.asarray(section.obsm[spatial_key]) if spatial_key in section.obsm else np.empty((section.n_obs, 0))
     has_third = points.ndim == 2 and points.shape[1] > 2
-    if z_key in section.obs and not (has_third and UNS in section.uns):
+    if z_key in section.obs and not (has_third and UNS in section.uns and z_key == "z"):
         return _numbers(section.obs[z_key]), f"obs[{z_key!r}]"
     if has_third:
         return _numbers(points[:, 2]), f"the third column of obsm[{spatial_key!r}]"

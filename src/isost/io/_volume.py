@@ -68,7 +68,7 @@ def _opened(path: Path) -> AnnData:
     if f"uns/{keys.UNS}/grid" not in group or f"obsm/{keys.X_PCA}" not in group:
         msg = f"{path} is no volume in zarr, as isost.tl.reconstruct(store=) writes it; isost.io.read reads other files"
         raise ValueError(msg)
-    check_zarr(path, group, unread=_ON_DISK)
+    check_zarr(path, group, lazy=_ON_DISK)
     parts = read_parts(group, on_disk=_ON_DISK)
     if keys.GENE_MEAN not in parts["var"]:  # older volumes keep them in `uns`, where they do not follow the genes
         kept = parts["uns"][keys.UNS]

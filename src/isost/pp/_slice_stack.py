@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from isost import _keys as keys
 from isost._checks import check_at_least
-from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, PCS, PROVENANCE, SECTION, SPATIAL, STATE, UNS
-from isost._logging import step
+from isost._logging import logger, step
 from isost._normalization import EXPRESSION, SPACE, Normalization
 from isost._provenance import provenance
 
@@ -35,7 +35,7 @@ def slice_stack(
     spatial_key: str = "spatial",
     z_key: str = "z",
     z: Sequence[float] | Mapping[str, float] | None = None,
-    section_key: str = SECTION,
+    section_key: str = keys.SECTION,
     layer: str | None = None,
     genes: Sequence[str] | None = None,
     n_comps: int = 50,
@@ -96,7 +96,8 @@ def slice_stack(
     varm["PCs"]
         Loadings (genes, G), orthonormal.
     var["gene_mean"], var["gene_scale"], var["gene_min"], var["gene_max"]
-        Mean and standard deviation of the z-scores, and least and largest value of every gene, input's scale.
+        Mean and standard deviation of the z-scores, and least and largest value of every gene, input's scale; in place
+        of columns of these names.
     uns["isost"]
         ``params``: the parameters of this call; ``normalization``: ``minimum`` and ``scale`` of the 3 + G dimensions;
         ``n_genes``: number of genes, of which a stack may lose none; ``sections``: ``names`` and depths ``z``, in z
@@ -139,7 +140,7 @@ def slice_stack(
         stack = _join(sections, var_names, layer=layer, section_key=section_key, lazy=lazy)
         flat = [np.column_stack([points[name][:, :2], np.full(len(points[name]), depths[name])]) for name in order]
         stack.strings_to_categoricals(stack.obs)  # labels kept as strings are labels all the same
-        stack.obsm[SPATIAL] = np.concatenate(flat)
+        stack.obsm[keys.SPATIAL] = np.concatenate(flat)
         ordered_depths = np.array([depths[name] for name in order])
         params = {
             "spatial_key": spatial_key,
@@ -150,15 +151,18 @@ def slice_stack(
             **({"layer": layer} if layer is not None else {}),
         }
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
-        stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
+        stack.uns[keys.UNS] |= {
+            "params": params,
+            "sections": {"names": np.array(order, dtype=object), "z": ordered_depths},
+        }
         given["z"] = [depths[name] for name in points]  # in the order given
-        stack.uns[UNS][PROVENANCE] = provenance("isost.pp.slice_stack", given)
+        stack.uns[keys.UNS][keys.PROVENANCE] = provenance("isost.pp.slice_stack", given)
         if check:
             look = Look.of(sections, points, depths, stack.X, genes_named=genes is not None, seed=seed)
             tell(findings(look), stacklevel=2)
         notes.append(
-            f"{len(order)} sections, {stack.n_obs} points, {stack.n_vars} genes; wrote obsm[{SPATIAL!r}], "
-            f"obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}]"
+            f"{len(order)} sections, {stack.n_obs} points, {stack.n_vars} genes; wrote obsm[{keys.SPATIAL!r}], "
+            f"obsm[{keys.STATE!r}], varm[{keys.PCS!r}], uns[{keys.UNS!r}]"
         )
     return stack
 
@@ -187,7 +191,7 @@ def _add_state(stack: AnnData, depths: NDArray[np.float64], *, n_comps: int, see
     pca = GenePCA.fit(stack.X, n_comps=n_comps, seed=seed)
     # components in their own unit first, whose range the normalisation needs
     state = np.empty((stack.n_obs, 3 + pca.loadings.shape[1]), np.float32)
-    places, scores, start = stack.obsm[SPATIAL], state[:, EXPRESSION], 0
+    places, scores, start = stack.obsm[keys.SPATIAL], state[:, EXPRESSION], 0
     for block in row_blocks(stack.X):
         scores[start : start + block.shape[0]] = pca.scores(block)
         start += block.shape[0]
@@ -197,11 +201,13 @@ def _add_state(stack: AnnData, depths: NDArray[np.float64], *, n_comps: int, see
     for c in range(scores.shape[1]):  # one by one: the float64 components never exist at once
         dim = slice(3 + c, 4 + c)
         state[:, dim] = normalization.encode(state[:, dim], dims=dim)
-    stack.obsm[STATE] = state
-    stack.varm[PCS] = pca.loadings
-    stack.var[GENE_MEAN], stack.var[GENE_SCALE] = pca.mean, pca.scale
-    stack.var[GENE_MIN], stack.var[GENE_MAX] = gene_range(stack.X)
-    stack.uns[UNS] = {"normalization": normalization.to_dict(), "n_genes": stack.n_vars}
+    stack.obsm[keys.STATE] = state
+    stack.varm[keys.PCS] = pca.loadings
+    of_genes = dict(zip(keys.OF_GENES, (pca.mean, pca.scale, *gene_range(stack.X)), strict=True))
+    if lost := [key for key, own in of_genes.items() if key in stack.var and not np.array_equal(stack.var[key], own)]:
+        logger.warning("columns %s of var are replaced by those of the stack", lost)
+    stack.var[list(of_genes)] = pd.DataFrame(of_genes, index=stack.var_names)
+    stack.uns[keys.UNS] = {"normalization": normalization.to_dict(), "n_genes": stack.n_vars}
 
 
 def _normalization(

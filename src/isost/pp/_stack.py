@@ -88,8 +88,7 @@ class Stack:
         if not whole or STATE not in stack.obsm or PCS not in stack.varm:
             msg = (
                 f"this AnnData is not a stack: obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}] or columns of var are "
-                f"missing; "
-                f"call isost.pp.slice_stack first"
+                f"missing; call isost.pp.slice_stack first"
             )
             raise ValueError(msg)
         if kept["n_genes"] != stack.n_vars:

@@ -202,8 +202,16 @@ def fit(
     random = np.random.default_rng(seed)
     with step("fit") as notes, explained(less=_LESS_MEMORY, kept=loop.kept):
         moved = left_out_displacements(sections.positions)
-        wanted: Any = {"n_cells": n_cells, "adaptive": adaptive, "expression_shift": expression_shift}
-        settings = choose_settings(stack, sections, moved, random, settings, **wanted)
+        settings = choose_settings(
+            stack,
+            sections,
+            moved,
+            random,
+            settings,
+            n_cells=n_cells,
+            adaptive=adaptive,
+            expression_shift=expression_shift,
+        )
         loadings = choose_loadings(stack, sections, n_mean_comps, random)
         model = _fresh_model(settings, stack, sections, loadings, random, moved)
         task, default_epochs = prepare_objective(

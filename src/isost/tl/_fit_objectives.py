@@ -49,8 +49,8 @@ def prepare_objective(
     if model.settings.objective == "bridge":
         task = _bridge(model, sections, device, batch_size=batch_size, processes=processes)
         return task, -(-_BRIDGE_STEPS // max(1, len(task.batches())))
-    kws = {"batch_size": batch_size, "processes": processes, **trajectory_kws}
-    return _trajectory(model, sections, device, **kws), _TRAJECTORY_EPOCHS
+    published = _trajectory(model, sections, device, batch_size=batch_size, processes=processes, **trajectory_kws)
+    return published, _TRAJECTORY_EPOCHS
 
 
 def _bridge(

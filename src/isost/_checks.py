@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
+from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isost import _keys as keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anndata import AnnData
 
-__all__ = ["check_at_least", "check_positive", "check_volume", "optional"]
+__all__ = ["available_memory", "check_at_least", "check_positive", "check_volume", "did_you_mean", "optional"]
+
+_MEMINFO = Path("/proc/meminfo")
+_NEAR = 0.8  # of their letters that two names must share, in order
 
 
 def check_at_least(least: int, **numbers: float) -> None:
@@ -38,6 +46,37 @@ def check_volume(volume: AnnData) -> None:
             "make one by isost.tl.reconstruct"
         )
         raise KeyError(msg)
+
+
+def available_memory() -> float:
+    """Bytes of memory that can still be taken: what Linux says is available, elsewhere all that there is.
+
+    Infinite where neither can be known.
+    """
+    if _MEMINFO.exists():
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    if hasattr(os, "sysconf"):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return math.inf
+
+
+def did_you_mean(name: str, names: Iterable[str], *, otherwise: str) -> str:
+    """Suggest the names that are like one which is not there: its letters in another case, or all but few of them.
+
+    Parameters
+    ----------
+    name
+        What was asked for.
+    names
+        What is there.
+    otherwise
+        What to say where nothing is like it.
+    """
+    by_lower = {other.lower(): other for other in names}  # genes are misspelt in case more often than in letters
+    near = [by_lower[other] for other in get_close_matches(name.lower(), list(by_lower), n=3, cutoff=_NEAR)]
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else otherwise
 
 
 def optional(module: str, *, by: str, extra: str, package: str | None = None) -> Any:

@@ -257,7 +257,7 @@ EVALUATION: dict[str, Callable[[World], Any]] = {
 }
 FILES: dict[str, Callable[[World], Any]] = {
     "there is no …": lambda w: isost.io.read(w.folder / "missing.h5ad"),
-    "… must end in": lambda w: isost.io.read(w.folder / "section.csv"),
+    "… must end in": lambda w: isost.io.write(w.sections[0], w.folder / "section.csv"),
     "… holds no files": lambda w: isost.io.read_sections(w.folder),
     "two files are called": lambda w: isost.io.read_sections(written(w, "a/s.h5ad", "b/s.h5ad")),
     "… holds no model": lambda w: w.load("model.json", None),

@@ -10,7 +10,7 @@ import torch
 from anndata import AnnData
 
 from isost import _keys as keys
-from isost._checks import check_at_least
+from isost._checks import check_at_least, did_you_mean
 from isost._faults import explained
 from isost._logging import logger, step
 from isost._normalization import SPACE
@@ -240,7 +240,8 @@ def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.int
     columns: NDArray[np.intp] = stack.var_names.get_indexer(wanted)
     if (columns < 0).any():
         missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
-        msg = f"genes {missing} are not in the stack; it has {stack.n_vars}, such as {list(stack.var_names[:3])}"
+        such = f"it has {stack.n_vars}, such as {list(stack.var_names[:3])}"
+        msg = f"genes {missing} are not in the stack; {did_you_mean(missing, stack.var_names, otherwise=such)}"
         raise KeyError(msg)
     return columns
 

@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from isost._checks import check_at_least
 from isost._keys import MEAN, SECTION, SPATIAL, UNS
-from isost._logging import logger, step
+from isost._logging import counted, logger, step
 from isost._settings import settings
 from isost.io import split_sections
 from isost.metrics import BASELINES, RANDOM_BASELINES, Section, baseline, per_gene, score
@@ -144,7 +144,7 @@ def evaluate(
                 scores.add("isost", given.names[k], [_as_section(made, given.genes)], given.section(k))
                 bar.update()
         table = scores.table(["isost", *baselines])
-        notes.append(f"{n_held} sections held out in {len(folds)} fits")
+        notes.append(f"{counted(n_held, 'section')} held out in {counted(len(folds), 'fit')}")
     for metric, words in table["verdict"].xs((_OVER_SECTIONS, _OVER_GENES)).items():
         logger.info("%s: %s", metric, words)
     return table

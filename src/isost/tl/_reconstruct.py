@@ -118,9 +118,9 @@ def reconstruct(
     obs["uncertainty"]
         Standard error of the expected expression, root mean square over z-scored components.
     obs[<column>], obs["<column>_probability"]
-        For every categorical column of the sections, the most probable label at the voxel's centre, and its share among
-        measured cells around: at fraction t of a gap 1 − t times that among the nearest 12 cells of the lower section
-        plus t times that of the upper one.
+        For every categorical column of the sections, but for those that differ between sections and never in one, the
+        most probable label at the voxel's centre, and its share among measured cells around: at fraction t of a gap
+        1 − t times that among the nearest 12 cells of the lower section plus t times that of the upper one.
     uns["<column>_colors"]
         Colours of the categories, where the sections agree on them.
     uns["isost"]

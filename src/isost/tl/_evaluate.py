@@ -96,10 +96,9 @@ def evaluate(
     better, worse, or on a par where the difference is within twice its noise. Noise is the larger of the standard
     error of the difference over held-out sections (unless five or more all favour the same side) and the standard
     deviation of a random baseline's mean score over draws; ``var_ratio`` and ``n_ratio`` are judged by their mean
-    distance from 1. At ``r_voxel`` it also says which genes to trust: a gene is
-    trustworthy when its own r_voxel is at least 0.5 (the rows of genes say ``"trust"`` or ``"do not trust"``), and the
-    Moran's I is given from which 9 in 10 genes are.
-    The verdict is logged as well.
+    distance from 1. At ``r_voxel`` it also says how many genes can be trusted: a gene
+    is trustworthy when its own r_voxel is at least 0.5 (the rows of genes say ``"trust"`` or ``"do not trust"``), and
+    the Moran's I is given from which 9 in 10 genes are. The verdict is logged as well.
 
     Raises
     ------

@@ -10,6 +10,7 @@ import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest import mock
 
 import anndata
 import numpy as np
@@ -222,6 +223,7 @@ MADE: dict[str, Callable[[World], Any]] = {
     "this model knows its drift": lambda w: isost.tl.section(w.stack, model=foreign(w.model, genes=[]), z=30.0),
     "fit_kws=… has no effect": lambda w: isost.tl.reconstruct(w.stack, model=w.model, fit_kws={"epochs": 1}),
     "store=… must end": lambda w: isost.tl.reconstruct(w.stack, store=w.folder / "volume.h5ad"),
+    "voxel_size=… gives": lambda w: without_memory(lambda: isost.tl.reconstruct(w.stack)),
     "genes must be a list": lambda w: isost.tl.reconstruct(w.stack, genes="Gad1"),
     "genes … are not in the stack": lambda w: isost.tl.reconstruct(w.stack, genes=["Gad1"]),
     "give one of z=": lambda w: w.section(z=None),
@@ -255,7 +257,7 @@ EVALUATION: dict[str, Callable[[World], Any]] = {
 }
 FILES: dict[str, Callable[[World], Any]] = {
     "there is no …": lambda w: isost.io.read(w.folder / "missing.h5ad"),
-    "… must end in": lambda w: isost.io.read(w.folder / "section.csv"),
+    "… must end in": lambda w: isost.io.write(w.sections[0], w.folder / "section.csv"),
     "… holds no files": lambda w: isost.io.read_sections(w.folder),
     "two files are called": lambda w: isost.io.read_sections(written(w, "a/s.h5ad", "b/s.h5ad")),
     "… holds no model": lambda w: w.load("model.json", None),
@@ -281,6 +283,11 @@ def changed(adata: AnnData, change: Callable[[AnnData], Any]) -> AnnData:
 def backed(world: World) -> AnnData:
     world.stack.write_h5ad(world.folder / "stack.h5ad")
     return anndata.read_h5ad(world.folder / "stack.h5ad", backed="r")
+
+
+def without_memory(call: Callable[[], Any]) -> None:
+    with mock.patch("isost.tl._size.available_memory", return_value=1e3):
+        call()
 
 
 def many_genes(sections: list[AnnData]) -> list[AnnData]:

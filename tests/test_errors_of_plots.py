@@ -128,7 +128,7 @@ def of_cells(n: int, *, z: float | None = None, genes: int = 2, width: float = 1
 
 IMAGES: dict[str, Callable[[World], Any]] = {
     "… must end in one of": lambda w: w.image("v.png"),
-    "unit must be": lambda w: w.image(unit="um"),
+    "unit must be": lambda w: w.image(unit="cm"),
     "there is no channel": lambda w: w.image(channels=[]),
     "genes of this volume": lambda w: isost.io.to_spatialdata(renamed(w.volume, ["a"] * w.volume.n_vars)),
     "channels … are neither": lambda w: w.image(channels=["nosuch"]),

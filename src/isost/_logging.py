@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["logger", "step"]
+__all__ = ["counted", "logger", "step"]
 
 logger = logging.getLogger("isost")  # without a handler of its own: Python then shows warnings by itself
+
+
+def counted(n: int, noun: str) -> str:
+    """Say how many there are of what takes an s for more than one."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 @contextmanager

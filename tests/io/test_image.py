@@ -110,11 +110,17 @@ def test_sparse_expression(volume, expected, tmp_path, kind):
     np.testing.assert_array_equal(nrrd.read(str(tmp_path / "v.nrrd"))[0], expected)
 
 
+@pytest.mark.parametrize("micro", ["um", "\N{GREEK SMALL LETTER MU}m"])
+def test_micrometres_can_be_spelt_in_other_ways(volume, tmp_path, micro):
+    io.write_image(volume, tmp_path / "v.nrrd", unit=micro)
+    assert nrrd.read(str(tmp_path / "v.nrrd"))[1]["space units"] == ["um"] * 3
+
+
 def test_errors(volume, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"must end in one of \.nrrd, "):
         io.write_image(volume, tmp_path / "v.png")
-    with pytest.raises(ValueError, match="unit must be 'µm', 'mm' or None, not 'um'"):
-        io.write_image(volume, tmp_path / "v.tif", unit="um")
+    with pytest.raises(ValueError, match="unit must be 'µm', 'mm' or None, not 'cm'"):
+        io.write_image(volume, tmp_path / "v.tif", unit="cm")
     with pytest.raises(KeyError, match=r"\['Gad1'\] are neither genes nor columns of obs"):
         io.write_image(volume, tmp_path / "v.tif", channels=["gene0", "Gad1"])
     with pytest.raises(ValueError, match=r"\['cell_type'\] of obs must be numeric"):

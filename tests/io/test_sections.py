@@ -46,5 +46,7 @@ def test_errors(tmp_path):
         io.read_sections(tmp_path)
     with pytest.raises(ValueError, match="two files are called 'a'"):
         io.read_sections([tmp_path / "a.h5ad", tmp_path / "b" / "a.h5ad"])
+    with pytest.raises(FileNotFoundError, match=r"there is no .*nofolder"):
+        io.read_sections(tmp_path / "nofolder")
     with pytest.raises(FileNotFoundError, match=r"there is no .*b\.zarr"):
         io.read_sections([tmp_path / "b.zarr"])

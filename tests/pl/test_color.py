@@ -28,6 +28,9 @@ def test_a_gene_is_the_same_from_dense_sparse_and_dask(stack: ad.AnnData) -> Non
 def test_an_unknown_colour_names_the_nearest_genes(stack: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"gad1.*did you mean 'Gad1'"):
         values_of(stack, "gad1", layer=None)
+    stack.obs["Pdgfra"] = 0.0
+    with pytest.raises(KeyError, match="see adata"):  # not all that shares some letters
+        values_of(stack, "Gfap", layer=None)
     with pytest.raises(KeyError, match="see adata"):
         values_of(stack, "zzzzzzzz", layer=None)
     with pytest.raises(KeyError, match=r"no layer 'counts'; there are \['doubled'\]"):

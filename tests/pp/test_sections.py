@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -41,6 +43,9 @@ def test_one_object_is_split(sections):
 def test_unfit_objects(sections):
     with pytest.raises(TypeError, match="must be a list or dict of AnnData, or one AnnData, not str"):
         as_sections("a.h5ad")
+    for paths in ("a.h5ad", Path("a.h5ad"), ["a.h5ad"], {"a": Path("a.h5ad")}):
+        with pytest.raises(TypeError, match=r"; read files by isost\.io\.read_sections, or one by isost\.io\.read"):
+            as_sections(paths)
     with pytest.raises(TypeError, match="not int"):
         as_sections(3)
     with pytest.raises(TypeError, match="section 'section_1' is not an AnnData but DataFrame"):
@@ -77,12 +82,18 @@ def test_shared_genes(sections):
     assert list(shared_genes(named, genes=["gene3", "gene5"])) == ["gene3", "gene5"]
     with pytest.raises(KeyError, match=r"section 'a' lacks 1 of genes=: \['gene4'\]"):
         shared_genes(named, genes=["gene3", "gene4"])
+    with pytest.raises(KeyError, match=r"did you mean 'gene3'"):
+        shared_genes(named, genes=["Gene3"])
     with pytest.raises(ValueError, match="genes= names 'gene3' twice"):
         shared_genes(named, genes=["gene3", "gene3"])
     with pytest.raises(ValueError, match="genes= is an empty list"):
         shared_genes(named, genes=[])
     named["c"] = sections[2][:, ["gene0"]]
-    with pytest.raises(ValueError, match="share no genes"):
+    with pytest.raises(ValueError, match="share no genes; do all var_names hold the same kind of name"):
+        shared_genes(named)
+    named["c"] = sections[2].copy()
+    named["c"].var_names = named["c"].var_names.str.upper()
+    with pytest.raises(ValueError, match="share no genes; some names differ in upper and lower case alone"):
         shared_genes(named)
 
 

@@ -130,7 +130,8 @@ def test_every_metric_has_a_verdict_and_it_is_logged(
     start = r"(better than|worse than|on a par with) (copy|dissolve|linear|local) "
     words = scores["verdict"].xs("all", level="gene").drop("agree", level="metric")
     assert words.str.match(start).all()
-    assert "; trust " in words["mean", "r_voxel"]
+    assert " genes can be trusted; " in words["mean", "r_voxel"]
+    assert any("1 section held out in 1 fit" in message.split("; ") for message in caplog.messages)
 
 
 def test_the_table_survives_a_file(two_together: pd.DataFrame, tmp_path: Path) -> None:

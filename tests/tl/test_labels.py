@@ -117,7 +117,9 @@ def test_a_label_that_all_share_is_certain_and_one_that_is_missing_has_no_share(
 
 def test_at_a_section_only_its_own_cells_count(labelled: AnnData) -> None:
     z = labelled.uns["isost"]["sections"]["z"]
-    labelled.obs["where"] = labelled.obs["section"].astype(str).astype("category")
+    where = labelled.obs["section"].astype(str)
+    where.iloc[-1] = "section1"  # what is the same all over each section is no label
+    labelled.obs["where"] = where.astype("category")
     donor, place = places_of(labelled, 40, depth=z[1])
     found = labels_at(labelled, donor, place)
     np.testing.assert_allclose(found["where_probability"], found["where"] == "section1", atol=1e-12)
@@ -136,6 +138,19 @@ def test_small_sections_share_over_what_they_have(labelled: AnnData) -> None:
     donor, place = places_of(few, 20)
     found = labels_at(few, donor, place)
     np.testing.assert_allclose(found["animal_probability"], 1.0)
+
+
+def test_what_names_sections_is_no_label(labelled: AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="isost")
+    kept = categorical_columns(labelled)
+    names = labelled.obs["section"].cat.codes.astype(str)
+    labelled.obs["slice_id"] = names.astype("category")
+    labelled.obs["batch"] = names.where(names > "0", "1").where(names < "3").astype("category")
+    assert categorical_columns(labelled) == kept
+    check_labels(labelled)
+    assert "labels batch, slice_id are not carried over" in caplog.text
+    labelled.obs.iloc[0, labelled.obs.columns.get_loc("slice_id")] = "2"
+    assert "slice_id" in categorical_columns(labelled)
 
 
 def test_labels_that_would_be_lost_are_told(labelled: AnnData, caplog: pytest.LogCaptureFixture) -> None:

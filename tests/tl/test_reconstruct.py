@@ -159,6 +159,8 @@ def test_a_selection_of_genes_is_that_of_the_whole(
 def test_genes_that_are_not_there_or_named_twice_are_refused(stack: AnnData, model: IsoST) -> None:
     with pytest.raises(KeyError, match=r"\['nosuch'\] are not in the stack"):
         isost.tl.reconstruct(stack, model=model, genes=["nosuch", stack.var_names[0]])
+    with pytest.raises(KeyError, match=f"did you mean '{stack.var_names[0]}'"):
+        isost.tl.reconstruct(stack, model=model, genes=[stack.var_names[0].upper()])
     with pytest.raises(ValueError, match="twice"):
         isost.tl.reconstruct(stack, model=model, genes=[stack.var_names[0]] * 2)
 

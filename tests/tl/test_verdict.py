@@ -77,10 +77,19 @@ def test_trust_starts_at_the_moran_from_which_nine_in_ten_genes_do_well() -> Non
     morans_i = np.linspace(1, 0.05, 20)[::-1]
     r_voxel = np.where(morans_i >= 0.5, 0.8, 0.1)
     # 11 genes from 0.5 up do well, and one more of 12 may do badly: 11 / 12 > 0.9
-    assert trust(morans_i, r_voxel) == "trust genes with a Moran's I from 0.45 (12 of 20)"
-    assert trust(morans_i, np.ones(20)) == "trust genes with a Moran's I from 0.05 (20 of 20)"
-    assert trust(morans_i, np.full(20, 0.49)).startswith("trust no gene")
-    assert trust(morans_i, np.full(20, np.nan)).startswith("trust no gene")
+    assert trust(morans_i, r_voxel) == (
+        "11 of 20 genes can be trusted; of the 12 with a Moran's I from 0.45 up, 9 in 10 or more"
+    )
+    assert trust(morans_i, np.ones(20)).endswith("of the 20 with a Moran's I from 0.05 up, 9 in 10 or more")
+    for none in (0.49, np.nan):
+        assert trust(morans_i, np.full(20, none)) == "0 of 20 genes can be trusted; from no Moran's I up are 9 in 10"
+
+
+def test_trusted_genes_below_the_threshold_count_too() -> None:
+    morans_i, r_voxel = np.linspace(1, 0.05, 20), np.tile([0.8, 0.1], 10)
+    assert trust(morans_i, r_voxel) == (
+        "10 of 20 genes can be trusted; of the 1 with a Moran's I from 1 up, 9 in 10 or more"
+    )
 
 
 def test_the_threshold_of_trust_is_that_of_a_slow_search() -> None:
@@ -89,5 +98,5 @@ def test_the_threshold_of_trust_is_that_of_a_slow_search() -> None:
         morans_i = rng.random(40)
         r_voxel = morans_i + 0.2 * rng.normal(size=40)
         good = [level for level in morans_i if (r_voxel[morans_i >= level] >= 0.5).mean() >= 0.9]
-        expected = f"from {min(good):.2g} " if good else "trust no gene"
+        expected = f"from {min(good):.2g} up" if good else "from no Moran's I up"
         assert expected in trust(morans_i, r_voxel)

@@ -46,10 +46,10 @@ def read(path: str | PathLike[str], *, lazy: bool = False) -> AnnData:
         If `path` ends in neither ``.h5ad`` nor ``.zarr``, is damaged or no AnnData, would take more than the memory
         there is, holds pickles, or points into other files.
     """
-    path = _with_suffix(path)
-    if not path.exists():
+    if not Path(path).exists():
         msg = f"there is no {path}"
         raise FileNotFoundError(msg)
+    path = _with_suffix(path)
     with untrusted(path):
         return _read(path, lazy=lazy)
 

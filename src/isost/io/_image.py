@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    Unit = Literal["µm", "mm"]
+    Unit = Literal["µm", "um", "mm"]
     Write = Callable[[Path, Any, Grid, list[str], Unit | None], None]
 
 __all__ = ["volume_image", "write_image"]
 
 _SLAB_BYTES = 64 * 2**20
 _TIFF_BYTES = 2 * 2**30  # half of what a plain TIFF can address, as zlib may not make it smaller and OME adds its XML
+_SPELT: dict[Any, Unit] = {"um": "µm", "\N{GREEK SMALL LETTER MU}m": "µm"}  # as many keyboards have it
 _NIFTI_UNITS = {"µm": "micron", "mm": "mm", None: "unknown"}
 
 
@@ -49,7 +50,8 @@ def write_image(
     channels
         Genes, or numeric columns of `obs` such as ``"density"``, to write; by default all genes.
     unit
-        Of the positions, to be written with them; nothing is converted, and nothing said when None.
+        Of the positions, to be written with them; nothing is converted, and nothing said when None. ``"um"`` is
+        ``"µm"``.
     fill
         Value outside the tissue.
 
@@ -87,6 +89,7 @@ def write_image(
     if write is None:
         msg = f"{path} must end in one of {', '.join(_WRITERS)}"
         raise ValueError(msg)
+    unit = _SPELT.get(unit, unit)
     if unit not in _NIFTI_UNITS:
         msg = f"unit must be 'µm', 'mm' or None, not {unit!r}"
         raise ValueError(msg)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from isost._checks import kind_of
 from isost._keys import SECTION, SPATIAL, UNS
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def named_sections(
     if isinstance(adatas, Iterable) and not isinstance(adatas, str):
         listed = list(adatas)
         return dict(zip(_names(listed, section_key), listed, strict=True))
-    msg = f"sections must be a list or dict of AnnData, or one AnnData, not {type(adatas).__name__}"
+    msg = f"sections must be a list or dict of AnnData, or one AnnData, not {kind_of(adatas)}"
     raise TypeError(msg)
 
 

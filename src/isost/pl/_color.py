@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import Colormap, Normalize, to_hex, to_rgba_array
+
+from isost._checks import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,9 +150,7 @@ def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
 
 def _raise_unknown(adata: AnnData, color: str) -> None:
     names = [*map(str, adata.obs.columns), *map(str, adata.var_names)]
-    by_lower = {name.lower(): name for name in names}  # genes are misspelt in case more often than in letters
-    near = [by_lower[name] for name in get_close_matches(color.lower(), list(by_lower), n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see adata.var_names and adata.obs.columns"
+    hint = did_you_mean([color], names, otherwise="see adata.var_names and adata.obs.columns")
     msg = f"color={color!r} is neither a gene in var_names nor a column of obs; {hint}"
     raise KeyError(msg)
 

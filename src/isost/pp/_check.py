@@ -125,7 +125,7 @@ class _Found(list[Finding]):
 
 
 def tell(found: Iterable[Any], *, stacklevel: int) -> None:
-    """Log what was found, and warn of what is worth a warning.
+    """Say what was found, once: warn of what is worth a warning, and log the rest.
 
     Parameters
     ----------
@@ -139,5 +139,4 @@ def tell(found: Iterable[Any], *, stacklevel: int) -> None:
         if finding.severity == "note":
             logger.info(message)
         else:
-            logger.warning(message)
             warnings.warn(message, UserWarning, stacklevel=stacklevel + 1)

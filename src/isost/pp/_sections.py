@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from isost._checks import did_you_mean, kind_of
 from isost._keys import SECTION
 from isost._logging import logger
 from isost.io import named_sections, point_depths
@@ -68,7 +69,7 @@ def check_sections(sections: Mapping[str, AnnData], *, section_key: str = SECTIO
 def check_section(name: str, section: Any) -> None:
     """Raise TypeError or ValueError unless the section is an AnnData of enough points, with genes of distinct names."""
     if not isinstance(section, AnnData):
-        msg = f"section {name!r} is not an AnnData but {type(section).__name__}"
+        msg = f"section {name!r} is not an AnnData but {kind_of(section)}"
         raise TypeError(msg)
     if section.n_obs < MIN_POINTS:
         msg = (
@@ -117,7 +118,8 @@ def shared_genes(sections: Mapping[str, AnnData], *, genes: Sequence[str] | None
         for name, section in sections.items():
             missing = wanted.difference(section.var_names, sort=False)
             if len(missing):
-                msg = f"section {name!r} lacks {len(missing)} of genes=: {list(missing[:10])}; leave them out"
+                hint = did_you_mean(list(missing), section.var_names, otherwise="leave them out")
+                msg = f"section {name!r} lacks {len(missing)} of genes=: {list(missing[:10])}; {hint}"
                 raise KeyError(msg)
         return wanted
     first, *others = sections.values()
@@ -126,7 +128,13 @@ def shared_genes(sections: Mapping[str, AnnData], *, genes: Sequence[str] | None
         shared &= first.var_names.isin(section.var_names)
     if not shared.any():
         examples = {name: list(section.var_names[:3]) for name, section in sections.items()}
-        msg = f"the sections share no genes; do all var_names hold the same kind of name? They begin with {examples}"
+        without_case = [set(section.var_names.str.lower()) for section in sections.values()]
+        hint = (
+            "some names differ in upper and lower case alone: write them alike."
+            if set.intersection(*without_case)
+            else "do all var_names hold the same kind of name?"
+        )
+        msg = f"the sections share no genes; {hint} They begin with {examples}"
         raise ValueError(msg)
     names: pd.Index = first.var_names[shared]
     return names

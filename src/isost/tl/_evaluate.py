@@ -8,7 +8,7 @@ from tqdm.auto import tqdm
 
 from isost._checks import check_at_least
 from isost._keys import MEAN, SECTION, SPATIAL, UNS
-from isost._logging import logger, step
+from isost._logging import counted, logger, step
 from isost._settings import settings
 from isost.io import split_sections
 from isost.metrics import BASELINES, RANDOM_BASELINES, Section, baseline, per_gene, score
@@ -96,10 +96,9 @@ def evaluate(
     better, worse, or on a par where the difference is within twice its noise. Noise is the larger of the standard
     error of the difference over held-out sections (unless five or more all favour the same side) and the standard
     deviation of a random baseline's mean score over draws; ``var_ratio`` and ``n_ratio`` are judged by their mean
-    distance from 1. At ``r_voxel`` it also says which genes to trust: a gene is
-    trustworthy when its own r_voxel is at least 0.5 (the rows of genes say ``"trust"`` or ``"do not trust"``), and the
-    Moran's I is given from which 9 in 10 genes are.
-    The verdict is logged as well.
+    distance from 1. At ``r_voxel`` it also says how many genes can be trusted: a gene
+    is trustworthy when its own r_voxel is at least 0.5 (the rows of genes say ``"trust"`` or ``"do not trust"``), and
+    the Moran's I is given from which 9 in 10 genes are. The verdict is logged as well.
 
     Raises
     ------
@@ -144,7 +143,7 @@ def evaluate(
                 scores.add("isost", given.names[k], [_as_section(made, given.genes)], given.section(k))
                 bar.update()
         table = scores.table(["isost", *baselines])
-        notes.append(f"{n_held} sections held out in {len(folds)} fits")
+        notes.append(f"{counted(n_held, 'section')} held out in {counted(len(folds), 'fit')}")
     for metric, words in table["verdict"].xs((_OVER_SECTIONS, _OVER_GENES)).items():
         logger.info("%s: %s", metric, words)
     return table

@@ -11,7 +11,7 @@ import torch
 
 from isost import _keys as keys
 from isost._faults import explained
-from isost._logging import step
+from isost._logging import counted, step
 from isost._processes import join_processes
 from isost._provenance import provenance
 from isost._settings import settings as session
@@ -230,8 +230,9 @@ def fit(
             "isost.tl.fit", given, device=as_device(device), stack=stack.uns[keys.UNS].get(keys.PROVENANCE)
         )
         notes.append(
-            f"objective {objective!r}, {len(model.history)} epochs, expression smoothed over {settings.n_cells} "
-            f"{'like ' if settings.adaptive else ''}cells, expression_shift {settings.expression_shift:g}"
+            f"objective {objective!r}, {counted(len(model.history), 'epoch')}, expression smoothed over "
+            f"{settings.n_cells} {'like ' if settings.adaptive else ''}cells, "
+            f"expression_shift {settings.expression_shift:g}"
         )
     return model
 

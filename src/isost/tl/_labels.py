@@ -25,17 +25,24 @@ _BLOCK = 50_000  # voxels labelled at a time: bounds memory
 
 
 def categorical_columns(stack: AnnData) -> list[str]:
-    """Columns of the stack that hold labels: not the name of the section, nor what isost writes under that name."""
-    other = OWN_COLUMNS | {stack.uns[keys.UNS]["params"]["section_key"]}
+    """Columns of the stack that hold labels: no name of the section, nor what isost writes under that name."""
+    section = stack.obs[stack.uns[keys.UNS]["params"]["section_key"]]
     return [
-        name
-        for name, values in stack.obs.items()
-        if isinstance(values.dtype, pd.CategoricalDtype) and name not in other
+        str(name)
+        for name, values in stack.obs.select_dtypes("category").items()
+        if name not in OWN_COLUMNS and not _names_sections(values, section)
     ]
 
 
+def _names_sections(labels: pd.Series, section: pd.Series) -> bool:
+    """Whether labels differ between sections and never in one: between sections there is nothing of the kind."""
+    known = labels.notna().to_numpy()
+    pairs = np.unique(np.column_stack([section.cat.codes, labels.cat.codes])[known], axis=0)
+    return len(np.unique(pairs[:, 0])) == len(pairs) and len(np.unique(pairs[:, 1])) > 1
+
+
 def check_labels(stack: AnnData) -> None:
-    """Raise ValueError if a label would be overwritten by another's probability, and warn of labels left behind."""
+    """Raise ValueError if a label would be overwritten by another's probability, and tell of labels left behind."""
     labels = categorical_columns(stack)
     for name in labels:
         if f"{name}_probability" in labels:
@@ -44,6 +51,9 @@ def check_labels(stack: AnnData) -> None:
                 f"written; rename one of them in the stack"
             )
             raise ValueError(msg)
+    section_key = stack.uns[keys.UNS]["params"]["section_key"]
+    if left := set(stack.obs.select_dtypes("category")) - {section_key, *OWN_COLUMNS, *labels}:
+        logger.info("the labels %s are not carried over, since every section has only one", ", ".join(sorted(left)))
     for name in OWN_COLUMNS.intersection(stack.obs.select_dtypes("category")):
         logger.warning("the labels obs[%r] are not carried over, since isost writes this column; rename them", name)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import torch
 from anndata import AnnData
 
 from isost import _keys as keys
-from isost._checks import check_at_least
+from isost._checks import check_at_least, did_you_mean
 from isost._faults import explained
 from isost._logging import logger, step
 from isost._normalization import SPACE
@@ -20,8 +21,9 @@ from isost.volume import Grid, decode, decoded_bytes, default_voxel_size
 
 from ._fit import fit
 from ._inputs import Sections, as_stack, check_fits, record_of, warn_many_steps
-from ._labels import check_labels, label_colors
+from ._labels import categorical_columns, check_labels, label_colors
 from ._launch import shared
+from ._size import check_size
 from ._slabs import Slabs
 from ._threads import few_threads
 
@@ -116,9 +118,9 @@ def reconstruct(
     obs["uncertainty"]
         Standard error of the expected expression, root mean square over z-scored components.
     obs[<column>], obs["<column>_probability"]
-        For every categorical column of the sections, the most probable label at the voxel's centre, and its share among
-        measured cells around: at fraction t of a gap 1 − t times that among the nearest 12 cells of the lower section
-        plus t times that of the upper one.
+        For every categorical column of the sections, but for those that differ between sections and never in one, the
+        most probable label at the voxel's centre, and its share among measured cells around: at fraction t of a gap
+        1 − t times that among the nearest 12 cells of the lower section plus t times that of the upper one.
     uns["<column>_colors"]
         Colours of the categories, where the sections agree on them.
     uns["isost"]
@@ -131,7 +133,8 @@ def reconstruct(
     ------
     ValueError
         If the sections are bad input (see :func:`isost.pp.slice_stack`), the model belongs to others, an argument
-        would have no effect, or ``<store>.part`` holds parts of another volume.
+        would have no effect, the volume would not fit in memory and there is no `store`, or ``<store>.part`` holds
+        parts of another volume.
     KeyError
         If a gene is not there.
     MemoryError, OSError
@@ -154,6 +157,10 @@ def reconstruct(
     sections = Sections(stack)
     check_labels(stack)
     grid = _grid(sections, voxel_size)
+    n_components = (stack.varm[keys.PCS] if model is None else model.loadings).shape[1]
+    n_numbers = n_components + (len(columns) if lazy is False else 0)
+    n_labels = len(categorical_columns(stack))
+    check_size(grid, sections.stack, n_numbers=n_numbers, n_labels=n_labels, stored=store is not None)
     if model is None:
         model = fit(stack, **({"seed": seed, "devices": devices, "num_nodes": num_nodes} | dict(fit_kws or {})))
     check_fits(model, stack, sections.stack)
@@ -233,7 +240,8 @@ def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.int
     columns: NDArray[np.intp] = stack.var_names.get_indexer(wanted)
     if (columns < 0).any():
         missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
-        msg = f"genes {missing} are not in the stack; it has {stack.n_vars}, such as {list(stack.var_names[:3])}"
+        such = f"it has {stack.n_vars}, such as {list(stack.var_names[:3])}"
+        msg = f"genes {missing} are not in the stack; {did_you_mean(missing, stack.var_names, otherwise=such)}"
         raise KeyError(msg)
     return columns
 
@@ -249,9 +257,10 @@ def _grid(sections: Sections, voxel_size: float | None) -> Grid:
     )
     grid = Grid.covering(np.append(lower, stack.z[0]), np.append(upper, stack.z[-1]), chosen)
     logger.info(
-        "voxels of %g in x, y and z: a grid of %d × %d × %d, %.1f layers per gap",
+        "voxels of %g in x, y and z: a grid of %d × %d × %d = %s voxels, %.1f layers per gap",
         chosen,
         *grid.shape,
+        f"{math.prod(grid.shape):,}",
         np.median(np.diff(stack.z)) / chosen,
     )
     gaps = np.diff(stack.z)

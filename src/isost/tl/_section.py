@@ -10,7 +10,7 @@ from anndata import AnnData, concat
 from isost import _keys as keys
 from isost._checks import check_at_least
 from isost._faults import explained
-from isost._logging import step
+from isost._logging import counted, step
 from isost._normalization import DEPTH, SPACE
 from isost._provenance import provenance
 from isost.field import balanced_sample
@@ -97,12 +97,12 @@ def section(
     obsm["plane"]
         With `plane`, positions (n, 2) in the plane, input units.
     obs
-        The sections' own categorical columns, those of the cell carried here, each with ``<column>_probability``, the
-        share of that label among measured cells around: at fraction t of a gap 1 − t times that among the nearest 12
-        cells of the lower section plus t times that of the upper one. For every column named by `obs`, the value of the
-        cell carried here, and as ``<column>_mean`` the one expected at the place, a mean of the same cells.
-        ``measured``; ``source_section``; ``section_distance``, input units; and ``cut``, the number of the depth or
-        plane, where a list was asked for.
+        The sections' own categorical columns, but for those that differ between sections and never in one: those of
+        the cell carried here, each with ``<column>_probability``, the share of that label among measured cells around:
+        at fraction t of a gap 1 − t times that among the nearest 12 cells of the lower section plus t times that of the
+        upper one. For every column named by `obs`, the value of the cell carried here, and as ``<column>_mean`` the one
+        expected at the place, a mean of the same cells. ``measured``; ``source_section``; ``section_distance``, input
+        units; and ``cut``, the number of the depth or plane, where a list was asked for.
     obsm[<key>], obsm["<key>_mean"]
         The same for every array named by `obsm`.
     uns["<column>_colors"]
@@ -145,7 +145,7 @@ def section(
             "params": {"seed": seed, "model": repr(model), **_described(cuts)},
             keys.PROVENANCE: provenance("isost.tl.section", given, **record_of(stack, model)),
         }
-        notes.append(f"{out.n_obs} cells on {len(cuts)} cuts")
+        notes.append(f"{counted(out.n_obs, 'cell')} on {counted(len(cuts), 'cut')}")
     return out
 
 

@@ -7,7 +7,19 @@ import pandas as pd
 from anndata import AnnData
 
 from isost._checks import check_at_least
-from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, PCS, PROVENANCE, SECTION, SPATIAL, STATE, UNS
+from isost._keys import (
+    GENE_MAX,
+    GENE_MEAN,
+    GENE_MIN,
+    GENE_SCALE,
+    PCS,
+    PROVENANCE,
+    SECTION,
+    SECTIONS,
+    SPATIAL,
+    STATE,
+    UNS,
+)
 from isost._logging import step
 from isost._normalization import EXPRESSION, SPACE, Normalization
 from isost._provenance import provenance
@@ -150,7 +162,7 @@ def slice_stack(
             **({"layer": layer} if layer is not None else {}),
         }
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
-        stack.uns[UNS] |= {"params": params, "sections": {"names": np.array(order, dtype=object), "z": ordered_depths}}
+        stack.uns[UNS] |= {"params": params, SECTIONS: {"names": np.array(order, dtype=object), "z": ordered_depths}}
         given["z"] = [depths[name] for name in points]  # in the order given
         stack.uns[UNS][PROVENANCE] = provenance("isost.pp.slice_stack", given)
         if check:

@@ -74,6 +74,14 @@ def test_categories_show_the_most_cells_and_a_legend(volume: ad.AnnData) -> None
     assert drawn == {"#112233", "#445566"}
 
 
+def test_the_legend_leaves_out_categories_of_no_voxel_and_keeps_the_colours(volume: ad.AnnData) -> None:
+    volume.obs["layer"] = volume.obs["layer"].cat.set_categories(["shell", "rare", "core"])
+    volume.uns["layer_colors"] = ["#112233", "#778899", "#445566"]
+    (legend,) = isost.pl.volume(volume, color="layer", show=False).legends
+    drawn = {mark.get_label(): to_hex(mark.get_color()) for mark in legend.get_lines()}
+    assert drawn == {"shell": "#112233", "core": "#445566"}
+
+
 def test_measured_depths_are_pointed_at(volume: ad.AnnData) -> None:
     _, side, top, _ = panels(isost.pl.volume(volume, color="Core", show=False))
     depths = np.unique(volume.obsm["spatial"][volume.obs["measured"], 2])

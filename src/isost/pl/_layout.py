@@ -48,8 +48,8 @@ def panel_axes(
     foot: float = _FOOT,
 ) -> list[Axes]:
     """Make a figure of `n` panels for a tissue of `extent` (width, height), with room on the right to explain it."""
-    ncols = min(n, ncols)
     nrows = -(-n // ncols)
+    ncols = -(-n // nrows)  # rows of about equal length
     width, height = long_side * extent / extent.max()
     row = height + head + foot
     side = explanation_space(colorings, nrows * row)

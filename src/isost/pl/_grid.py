@@ -66,6 +66,11 @@ class Voxels:
         """Width in x, y, z of the box from the origin to the last occupied voxel, input units."""
         return np.asarray(self.shape * self.size, dtype=np.float64)
 
+    def ends(self, axis: int) -> NDArray[np.float64]:
+        """Centres (2,) of the first and the last voxel along x, y or z, input units."""
+        ends = np.array([0, self.shape[axis] - 1])
+        return np.asarray(self.origin[axis] + (ends + 0.5) * self.size, dtype=np.float64)
+
     def layers_of(self, depths: NDArray[np.float64]) -> NDArray[np.int64]:
         """Find the layers of voxels that depths (m,) lie in; a layer owns its lower face, as in `isost.volume.Grid`."""
         return np.asarray(np.floor((depths - self.origin[2]) / self.size), dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 UNS = "isost"  # uns: parameters, normalisation, grid
+SECTIONS = "sections"  # uns["isost"] of a stack and a volume: names and depths z of the sections, in z order
 PROVENANCE = "provenance"  # uns["isost"]: what made this, enough to make it again
 STATE = "X_isost"  # obsm of a stack: normalised state (n, 3 + G)
 SPATIAL = "spatial"  # obsm: positions (n, 3), input units

@@ -93,7 +93,8 @@ class Organ:
 def organ() -> Organ:
     sections = isost.datasets.organ(n_sections=3, cells_per_section=300, n_genes=30, gap=100.0)
     truth = isost.datasets.Organ(**sections[0].uns["organ"])
-    return Organ(sections, volume_of(truth, size=25.0), SimpleNamespace(history=history()), scores())
+    model = SimpleNamespace(history=history(), settings=SimpleNamespace(objective="trajectory"))
+    return Organ(sections, volume_of(truth, size=25.0), model, scores())
 
 
 def volume_of(truth: isost.datasets.Organ, *, size: float) -> ad.AnnData:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from isost.pl._grid import Voxels, coarsened, groups_of, pooled, surface_of, voxels_of
+from isost.pl._grid import Voxels, coarsened, groups_of, measured_depths, pooled, surface_of, told_sections, voxels_of
 
 if TYPE_CHECKING:
     import anndata as ad
@@ -86,3 +86,17 @@ def test_the_grid_of_a_volume(volume: ad.AnnData) -> None:
     del volume.obsm["voxel"]
     with pytest.raises(KeyError, match="make one by isost"):
         voxels_of(volume)
+
+
+def test_sections_are_drawn_at_their_own_depths_in_older_volumes_at_those_of_their_layers(volume: ad.AnnData) -> None:
+    voxels = voxels_of(volume)
+    np.testing.assert_array_equal(measured_depths(volume, voxels), [40, 100])
+    z = np.array([0.0, 33.0, 97.0])  # the first lies below the voxels
+    volume.uns["isost"]["sections"] = {"names": np.array(["a", "b", "c"], dtype=object), "z": z}
+    np.testing.assert_array_equal(measured_depths(volume, voxels), [33, 97])
+    upper = volume[volume.obsm["voxel"][:, 2] > 2].copy()
+    np.testing.assert_array_equal(measured_depths(upper, voxels_of(upper)), [97])
+
+
+def test_several_sections_in_one_layer_are_all_told() -> None:
+    assert told_sections(60.0, np.array([52.5, 65.0]), "µm") == "sections at 52.5, 65 µm"

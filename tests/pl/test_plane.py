@@ -91,8 +91,14 @@ def test_a_cut_shows_the_volume_at_its_depth(volume: ad.AnnData) -> None:
 def test_measured_sections_are_marked_where_they_cross(volume: ad.AnnData) -> None:
     upright = isost.pl.cut(volume, color="Depth", plane=([200, 50, 60], [0, 1, 0]), show=False)
     assert [line.get_xy1()[1] + 60 for line in upright.lines] == pytest.approx([40, 100])
-    assert upright.texts[0].get_text() == "→ x   ↑ z"
+    assert upright.texts[0].get_text() == "→ x   ↑ z   normal y"
     assert not isost.pl.cut(volume, color="Depth", z=60.0, show=False).lines
+
+
+def test_a_plane_is_told_by_a_point_with_its_unit_and_by_its_normal(volume: ad.AnnData) -> None:
+    ax = isost.pl.cut(volume, color="Depth", plane=([200, 50, 60], [0, -3, -4]), unit="µm", show=False)
+    assert ax.get_title(loc="left") == "plane through (200, 50, 60) µm"
+    assert ax.texts[0].get_text() == "→ x   ↑ (0, 0.8, -0.6)   normal (0, 0.6, 0.8)"
 
 
 def test_a_cut_into_given_axes_keeps_them(volume: ad.AnnData) -> None:

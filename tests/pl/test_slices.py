@@ -77,6 +77,12 @@ def test_a_layer_and_limits(stack: ad.AnnData) -> None:
     np.testing.assert_allclose(double.get_array(), 2 * plain.get_array())
 
 
+def test_rows_are_about_equally_long(stack: ad.AnnData) -> None:
+    axes = isost.pl.slices([stack] * 6, ncols=5, show=False)
+    rows = [round(ax.get_position().y0, 6) for ax in axes]
+    assert [rows.count(row) for row in sorted(set(rows))] == [3, 3]
+
+
 def test_categories_take_their_stored_colours_and_one_legend(stack: ad.AnnData) -> None:
     axes = isost.pl.slices(stack, color="cell_type", show=False)
     colors = [to_hex(color) for color in axes[0].collections[0].get_facecolors()]

@@ -60,6 +60,15 @@ def test_exported_meshes_are_read_back(volume: ad.AnnData, tmp_path: Path, suffi
     assert tuple(read.visual.vertex_colors[0][:3]) == (0, 0, 255)
 
 
+def test_the_outline_is_stronger_on_a_dark_background_and_its_key_is_as_faint(volume: ad.AnnData) -> None:
+    opacity = {}
+    for background in ("light", "dark"):
+        axes = isost.pl.surface(volume, color="layer", background=background, show=False)
+        opacity[background] = axes.collections[-1].get_facecolor()[0, 3]
+        assert axes.get_legend().get_patches()[-1].get_facecolor()[3] == pytest.approx(opacity[background])
+    assert opacity["dark"] > opacity["light"]
+
+
 def test_pictures_and_pages_have_a_named_surface_each(volume: ad.AnnData) -> None:
     axes = isost.pl.surface(volume, color="layer", unit="µm", show=False)
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["shell", "core", "outline"]

@@ -74,6 +74,26 @@ def test_categories_show_the_most_cells_and_a_legend(volume: ad.AnnData) -> None
     assert drawn == {"#112233", "#445566"}
 
 
+def test_a_thin_volume_shows_both_ends_of_its_depth_wherever_depth_is_an_axis() -> None:
+    index = np.stack(np.meshgrid(*map(np.arange, (90, 90, 11)), indexing="ij"), -1).reshape(-1, 3)
+    thin = ad.AnnData(obs={"density": np.ones(len(index))}, obsm={"voxel": index, "spatial": 20.0 * index})
+    thin.uns["isost"] = {"grid": {"origin": np.full(3, -10.0), "voxel_size": 20.0, "shape": np.array([90, 90, 11])}}
+    _, side, top, view = panels(isost.pl.volume(thin, max_voxels=1000, show=False))
+    for axis in (side.yaxis, top.yaxis, view.zaxis):
+        assert list(axis.get_majorticklocs()) == [0, 200]
+    assert len(view.xaxis.get_majorticklocs()) > 2
+    page = isost.pl.volume(thin, max_voxels=1000, backend="plotly")
+    assert list(page.layout.scene.zaxis.tickvals) == [0, 200]
+
+
+def test_the_legend_leaves_out_categories_of_no_voxel_and_keeps_the_colours(volume: ad.AnnData) -> None:
+    volume.obs["layer"] = volume.obs["layer"].cat.set_categories(["shell", "rare", "core"])
+    volume.uns["layer_colors"] = ["#112233", "#778899", "#445566"]
+    (legend,) = isost.pl.volume(volume, color="layer", show=False).legends
+    drawn = {mark.get_label(): to_hex(mark.get_color()) for mark in legend.get_lines()}
+    assert drawn == {"shell": "#112233", "core": "#445566"}
+
+
 def test_measured_depths_are_pointed_at(volume: ad.AnnData) -> None:
     _, side, top, _ = panels(isost.pl.volume(volume, color="Core", show=False))
     depths = np.unique(volume.obsm["spatial"][volume.obs["measured"], 2])

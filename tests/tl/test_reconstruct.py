@@ -53,6 +53,12 @@ def test_voxels_lie_on_their_grid(volume: AnnData, stack: AnnData) -> None:
     assert volume.obs_names.is_unique
 
 
+def test_the_volume_knows_its_sections_as_the_stack_does(volume: AnnData, stack: AnnData) -> None:
+    kept, expected = volume.uns["isost"]["sections"], stack.uns["isost"]["sections"]
+    assert list(kept["names"]) == list(expected["names"])
+    np.testing.assert_array_equal(kept["z"], expected["z"])
+
+
 def test_every_layer_between_first_and_last_section_is_filled(volume: AnnData, stack: AnnData) -> None:
     z = stack.uns["isost"]["sections"]["z"]
     found = np.unique(volume.obsm["spatial"][:, 2])

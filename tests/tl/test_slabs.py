@@ -78,8 +78,9 @@ def assert_same_volume(a: AnnData, b: AnnData) -> None:
         np.testing.assert_array_equal(a.obsm[key], array)
     np.testing.assert_array_equal(a.varm["PCs"], b.varm["PCs"])
     assert list(a.uns["cell_type_colors"]) == list(b.uns["cell_type_colors"])
-    for key, value in b.uns["isost"]["grid"].items():
-        np.testing.assert_array_equal(a.uns["isost"]["grid"][key], value)
+    for kept in ("grid", "sections"):
+        for key, value in b.uns["isost"][kept].items():
+            np.testing.assert_array_equal(a.uns["isost"][kept][key], value)
     assert a.uns["isost"]["params"] == b.uns["isost"]["params"]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import yaml
 
-from isost._keys import UNS
+from isost._keys import SECTIONS, UNS
 from isost._logging import logger
 from isost._normalization import EXPRESSION, Normalization
 from isost._untrusted import untrusted
@@ -156,7 +156,7 @@ def _is_descending(stack: AnnData | None) -> bool:
     """Whether the sections of a stack that `read_stack` made were named from the highest down."""
     kept = {} if stack is None else stack.uns.get(UNS, {})
     given = [str(name) for name in kept.get("params", {}).get("slide_names", [])]
-    return len(given) > 1 and given == [str(name) for name in kept["sections"]["names"]][::-1]
+    return len(given) > 1 and given == [str(name) for name in kept[SECTIONS]["names"]][::-1]
 
 
 def _of_stack(view: Stack, n_cells: int | None) -> tuple[int, bool, dict[str, Any]]:

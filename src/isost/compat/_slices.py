@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, PCS, SECTION, SPATIAL, STATE, UNS
+from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, PCS, SECTION, SECTIONS, SPATIAL, STATE, UNS
 from isost._logging import logger, step
 from isost._normalization import EXPRESSION, SPACE, Normalization
 from isost._untrusted import untrusted
@@ -103,7 +103,7 @@ def read_stack(
             msg = f"two sections of {names} lie at one depth in {folder}: depths are {z}"
             raise ValueError(msg)
         stack = _stack([names[k] for k in order], [states[k] for k in order], normalization, model, decode=decode)
-        stack.uns[UNS]["sections"]["z"] = np.array([z[k] for k in order])
+        stack.uns[UNS][SECTIONS]["z"] = np.array([z[k] for k in order])
         stack.uns[UNS]["params"]["slide_names"] = np.array(names, dtype=object)
         notes.append(f"{len(names)} sections, {stack.n_obs} points")
     return stack
@@ -338,7 +338,7 @@ def _stack(
                     "section_key": SECTION,
                     "n_comps": normalization.n_comps,
                 },
-                "sections": {"names": np.array(names, dtype=object)},
+                SECTIONS: {"names": np.array(names, dtype=object)},
                 "normalization": normalization.to_dict(),
                 "n_genes": len(model.gene_mean),
             }

@@ -125,7 +125,8 @@ def animate(
 def _draw_ruler(ax: Axes, depths: NDArray[np.float64], measured: NDArray[np.float64], *, unit: str | None) -> Line2D:
     """Draw the line of depths with a stroke at each measured section, and the pointer that will move along it."""
     ink: dict[str, Any] = {"color": rcParams["text.color"]}
-    ax.set(xlim=(depths[0], depths[-1]), ylim=(0, 1), yticks=[])
+    reach = np.append(depths, measured)  # a section may lie above the centre of the last layer
+    ax.set(xlim=(reach.min(), reach.max()), ylim=(0, 1), yticks=[])
     ax.set_xlabel(with_unit("z", unit, brackets=True) + ", strokes: measured", fontsize="small", labelpad=1)
     ax.tick_params(labelsize="small", length=2)
     ax.spines[["left", "right", "top"]].set_visible(False)

@@ -58,6 +58,12 @@ class Classes:
     categories: list[str]
     colors: list[str]
 
+    @property
+    def key(self) -> dict[str, str]:
+        """Colour of each category that there is anything of, for a legend."""
+        present = np.unique(self.codes[self.codes >= 0])
+        return {self.categories[code]: self.colors[code] for code in present}
+
     def color_of(self, code: int) -> str:
         """Colour of a code, grey for -1."""
         return MISSING if code < 0 else self.colors[code]

@@ -109,6 +109,8 @@ def cut(
         add_scale_bar(axis, width=float(extent[0]), unit=unit)
         axis.set_title(_title(z, where, unit), loc="left", fontsize="medium", pad=15)
         directions = f"→ {_direction(where.axes[:, 0])}   ↑ {_direction(where.axes[:, 1])}"
+        if plane is not None:
+            directions += f"   normal {_direction(where.normal)}"
         axis.annotate(
             directions, (0, 1), (0, 3), xycoords="axes fraction", textcoords="offset points", fontsize="small"
         )
@@ -142,4 +144,4 @@ def _title(z: float | None, plane: Plane, unit: str | None) -> str:
     if z is not None:
         return with_unit(f"z = {z:.4g}", unit)
     point = ", ".join(f"{value:.4g}" for value in plane.origin)
-    return f"plane through ({point})"
+    return with_unit(f"plane through ({point})", unit)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._color import coloring_of
-from ._grid import measured_depths, voxels_of
+from ._grid import measured_depths, told_sections, voxels_of
 from ._layout import explain, panel_axes
 from ._plane import PIXELS_PER_VOXEL, draw_plane, plane_at
 from ._style import add_scale_bar, drawn_on, finished, with_unit
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["gene_grid"]
 
-_LONG_SIDE, _HEAD, _FOOT = 1.7, 0.3, 0.3  # inches
+_LONG_SIDE, _HEAD, _FOOT = 1.7, 0.42, 0.3  # inches
 _DEPTHS = 5
 
 
@@ -39,6 +39,9 @@ def gene_grid(
     show: bool | None = None,
 ) -> Figure | None:
     """Draw many genes at many depths of a volume: a row for each gene, with a colour scale of its own.
+
+    Under a depth it says whether it is measured or, where the layer of voxels there holds a section at another depth,
+    at which.
 
     Parameters
     ----------
@@ -106,9 +109,8 @@ def gene_grid(
                 draw_plane(ax, voxels, coloring, plane, pixel=voxels.size / PIXELS_PER_VOXEL)
             explain(row, [coloring])
         for ax, depth in zip(axes, depths, strict=False):
-            is_measured = bool(np.any(np.abs(measured - depth) <= voxels.size / 2))
-            said = with_unit(f"z = {depth:.4g}", unit) + (", measured" if is_measured else "")
-            ax.set_title(said, loc="left", fontsize="small")
+            told = told_sections(depth, voxels.in_layer_of(depth, measured), unit)
+            ax.set_title(f"{with_unit(f'z = {depth:.4g}', unit)}\n{told}", loc="left", fontsize="small")
         add_scale_bar(axes[-1], width=float(voxels.extent[0]), unit=unit)
         figure = axes[0].figure
         return None if finished(figure, show) else figure  # type: ignore[return-value]

@@ -9,13 +9,25 @@ from isost import _keys
 from isost._checks import check_volume
 from isost._logging import logger
 
+from ._style import with_unit
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
     Pooling = Literal["mean", "max", "majority"]
 
-__all__ = ["Voxels", "check_depth", "coarsened", "groups_of", "measured_depths", "pooled", "surface_of", "voxels_of"]
+__all__ = [
+    "Voxels",
+    "check_depth",
+    "coarsened",
+    "groups_of",
+    "measured_depths",
+    "pooled",
+    "surface_of",
+    "told_sections",
+    "voxels_of",
+]
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,19 @@ class Voxels:
         """Width in x, y, z of the box from the origin to the last occupied voxel, input units."""
         return np.asarray(self.shape * self.size, dtype=np.float64)
 
+    def ends(self, axis: int) -> NDArray[np.float64]:
+        """Centres (2,) of the first and the last voxel along x, y or z, input units."""
+        ends = np.array([0, self.shape[axis] - 1])
+        return np.asarray(self.origin[axis] + (ends + 0.5) * self.size, dtype=np.float64)
+
+    def layers_of(self, depths: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Find the layers of voxels that depths (m,) lie in; a layer owns its lower face, as in `isost.volume.Grid`."""
+        return np.asarray(np.floor((depths - self.origin[2]) / self.size), dtype=np.int64)
+
+    def in_layer_of(self, z: float, depths: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take those of the depths (m,) that lie in the layer of voxels of z."""
+        return np.asarray(depths[self.layers_of(depths) == self.layers_of(np.array(z))])
+
     def subset(self, rows: NDArray[np.bool_]) -> Voxels:
         """Take the voxels of the rows (n,)."""
         return Voxels(self.index[rows], self.density[rows], self.origin, self.size)
@@ -86,10 +111,24 @@ def check_depth(z: float, voxels: Voxels) -> None:
 
 
 def measured_depths(volume: AnnData, voxels: Voxels) -> NDArray[np.float64]:
-    """Depths (m,) of the layers of voxels in which a measured section lies."""
+    """Depths (m,) of the measured sections that lie in the volume; in an older one, of the layers that they lie in."""
+    sections = volume.uns[_keys.UNS].get(_keys.SECTIONS)
+    if sections is not None:
+        depths = np.unique(np.asarray(sections["z"], dtype=np.float64))
+        return depths[np.isin(voxels.layers_of(depths), voxels.index[:, 2])]
     if _keys.MEASURED not in volume.obs:
         return np.empty(0)
     return np.unique(voxels.centers[volume.obs[_keys.MEASURED].to_numpy(dtype=bool), 2])
+
+
+def told_sections(z: float, sections: NDArray[np.float64], unit: str | None) -> str:
+    """Tell which measured sections (m,) the layer of voxels at z holds: none, one at z itself, or at which depths."""
+    if not len(sections):
+        return ""
+    if np.allclose(sections, z):
+        return "measured"
+    depths = ", ".join(f"{depth:.5g}" for depth in sections)
+    return with_unit(f"section{'s' if len(sections) > 1 else ''} at {depths}", unit)
 
 
 def groups_of(index: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:

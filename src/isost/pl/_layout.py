@@ -48,8 +48,8 @@ def panel_axes(
     foot: float = _FOOT,
 ) -> list[Axes]:
     """Make a figure of `n` panels for a tissue of `extent` (width, height), with room on the right to explain it."""
-    ncols = min(n, ncols)
     nrows = -(-n // ncols)
+    ncols = -(-n // nrows)  # rows of about equal length
     width, height = long_side * extent / extent.max()
     row = height + head + foot
     side = explanation_space(colorings, nrows * row)
@@ -122,10 +122,7 @@ def _bar(figure: Figure, coloring: Coloring, **where: Any) -> None:
 
 def _add_legend(axes: Sequence[Axes], classes: Classes, *, beside: bool, gap: float) -> None:
     marks: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6, "markeredgewidth": 0}
-    handles = [
-        Line2D([], [], color=color, label=label, **marks)
-        for label, color in zip(classes.categories, classes.colors, strict=True)
-    ]
+    handles = [Line2D([], [], color=color, label=label, **marks) for label, color in classes.key.items()]
     figure = _figure_of(axes[0])
     columns = _legend_columns(classes, figure.get_size_inches()[1])
     look: dict[str, Any] = {
@@ -145,9 +142,9 @@ def _add_legend(axes: Sequence[Axes], classes: Classes, *, beside: bool, gap: fl
 
 def _legend_columns(classes: Classes, height: float) -> int:
     rows = max(1, int((height - _HEAD) / _LEGEND_ROW) - 1)
-    return max(1, -(-len(classes.categories) // rows))
+    return max(1, -(-len(classes.key) // rows))
 
 
 def _legend_space(classes: Classes, height: float) -> float:
-    longest = max((len(category) for category in [*classes.categories, classes.name]), default=0)
+    longest = max((len(category) for category in [*classes.key, classes.name]), default=0)
     return _legend_columns(classes, height) * (_LEGEND_MARK + _LEGEND_CHARACTER * longest)

@@ -43,6 +43,12 @@ class Plane:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """Normal (3,) of length 1, towards the end of the axis of space that it is nearest to."""
+        normal = np.cross(*self.axes.T)
+        return np.asarray(normal * np.sign(normal[np.abs(normal).argmax()]), dtype=np.float64)
+
     @classmethod
     def at_depth(cls, z: float, voxels: Voxels) -> Plane:
         """Take the depth z: coordinates are x and y."""

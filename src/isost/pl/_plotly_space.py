@@ -40,7 +40,7 @@ def space(voxels: Voxels, *, unit: str | None) -> dict[str, Any]:
         f"{name}axis": {
             "title": {"text": with_unit(name, unit, brackets=True)},
             "range": [float(low[i]), float(high[i])],
-            "nticks": max(2, round(6 * extent[i] / extent.max())),
+            **_ticks(voxels, i, at_most=round(6 * extent[i] / extent.max())),
             "showbackground": False,
             "showspikes": False,
         }
@@ -49,6 +49,13 @@ def space(voxels: Voxels, *, unit: str | None) -> dict[str, Any]:
     # of equal scale, as by "data", which would stretch a single layer to a cube
     ratio = dict(zip("xyz", (extent * _DIAGONAL / np.linalg.norm(extent)).tolist(), strict=True))
     return {"aspectmode": "manual", "aspectratio": ratio, **axes}
+
+
+def _ticks(voxels: Voxels, axis: int, *, at_most: int) -> dict[str, Any]:
+    """Describe ticks at round numbers or, where there would be few, at the first and last voxel."""
+    if at_most > 2 or voxels.shape[axis] == 1:
+        return {"nticks": max(2, at_most)}
+    return {"tickvals": [round(float(end), 6) for end in voxels.ends(axis)]}
 
 
 def lines_trace(lines: list[NDArray[np.float64]]) -> Any:

@@ -94,7 +94,7 @@ class Scene:
     weights
         What each voxel counts in an average (n,).
     measured_depths
-        Depths of the layers in which a measured section lies, input units.
+        Depths of the measured sections, input units.
     frames
         Lines to draw around the tissue, (k, 3) each, input units.
     unit
@@ -143,6 +143,10 @@ class Scene:
     def block_size(self) -> float:
         """Edge of a block, input units."""
         return self._merged[1].size
+
+    def measured_at(self, z: float) -> NDArray[np.float64]:
+        """Depths of the measured sections in the layer of blocks at z."""
+        return self._merged[1].in_layer_of(z, self.measured_depths)
 
     @property
     def note(self) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib import rcParams
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from ._grid import check_depth
 from ._style import with_unit
@@ -13,13 +13,16 @@ from ._style import with_unit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.ticker import Locator
     from numpy.typing import NDArray
 
     from ._grid import Voxels
 
-__all__ = ["Frames", "frame_lines", "joined", "set_space"]
+__all__ = ["Frames", "frame_lines", "joined", "set_space", "ticks_along"]
 
 Frames: TypeAlias = "Literal['box', 'measured'] | float | Sequence[float] | None"
+_TICKS = 4.5  # of the longest side of a view in 3D
+_FEW, _ROOM_FOR_TWO = 3, 1 / 3  # of the ticks there is room for; labels take a third of it
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])
 
 
@@ -53,6 +56,16 @@ def joined(lines: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.concatenate([part for line in lines for part in (line, gap)])
 
 
+def ticks_along(voxels: Voxels, axis: int, *, room: float) -> Locator:
+    """Put ticks at round numbers or, on a side with `room` for few of them, at its first and last voxel.
+
+    Round numbers may fall on a thin side once or not at all.
+    """
+    if room >= _FEW or room < _ROOM_FOR_TWO or voxels.shape[axis] == 1:
+        return MaxNLocator(max(1, int(room)), min_n_ticks=1)
+    return FixedLocator(voxels.ends(axis).tolist())
+
+
 def set_space(
     ax: Any, voxels: Voxels, *, unit: str | None, zoom: float, frames: list[NDArray[np.float64]] | None = None
 ) -> None:
@@ -61,12 +74,11 @@ def set_space(
     high = low + extent
     ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
     ax.set_box_aspect(extent, zoom=zoom)
-    for name, axis, length in zip("xyz", (ax.xaxis, ax.yaxis, ax.zaxis), extent, strict=True):
-        # a thin side has no room for the ticks of a long one
-        axis.set_major_locator(MaxNLocator(max(1, round(4 * length / extent.max())), min_n_ticks=1))
+    for i, (name, axis) in enumerate(zip("xyz", (ax.xaxis, ax.yaxis, ax.zaxis), strict=True)):
+        axis.set_major_locator(ticks_along(voxels, i, room=_TICKS * extent[i] / extent.max()))
         axis.set_pane_color((0, 0, 0, 0))
         axis.set_label_text(with_unit(name, unit, brackets=True), fontsize="small")
-    ax.zaxis.labelpad = -6  # it has few ticks, and those of a flat stack are short
+    ax.zaxis.labelpad = -3  # it has few ticks, and those of a flat stack are short
     ax.grid(visible=False)
     ax.tick_params(labelsize="x-small", pad=0)
     ax.view_init(elev=35, azim=-60)

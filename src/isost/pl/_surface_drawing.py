@@ -13,6 +13,7 @@ from isost._checks import optional
 from ._layout import place
 from ._plotly_space import camera, space, template
 from ._space import set_space
+from ._style import is_dark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +27,14 @@ __all__ = ["draw_page", "draw_picture", "trimesh_scene"]
 
 _SIZE, _SIDE, _LEGEND = 5.0, 0.6, 1.6  # inches
 _ZOOM = 1.15
-_OPACITY, _OUTLINE_OPACITY = 0.9, 0.1
+_OPACITY, _OUTLINE_OPACITY, _OUTLINE_OPACITY_ON_DARK = 0.9, 0.1, 0.22
 
 
 def _opacity(mesh: Mesh, meshes: Sequence[Mesh]) -> float:
     """Opacity of a surface: the outline lets what is in it through."""
-    return _OUTLINE_OPACITY if mesh.is_outline and len(meshes) > 1 else _OPACITY
+    if not mesh.is_outline or len(meshes) == 1:
+        return _OPACITY
+    return _OUTLINE_OPACITY_ON_DARK if is_dark() else _OUTLINE_OPACITY
 
 
 def draw_picture(meshes: Sequence[Mesh], voxels: Voxels, *, unit: str | None, ax: Axes | None) -> Any:
@@ -45,7 +48,10 @@ def draw_picture(meshes: Sequence[Mesh], voxels: Voxels, *, unit: str | None, ax
         triangles = mesh.vertices[mesh.faces]
         axes.add_collection3d(Poly3DCollection(triangles, facecolors=color, linewidths=0, shade=True, clip_on=False))
     set_space(axes, voxels, unit=unit, zoom=_ZOOM)
-    keys = [Patch(color=mesh.color, label=mesh.name) for mesh in meshes]
+    keys = [
+        Patch(facecolor=to_rgba(mesh.color, _opacity(mesh, meshes)), edgecolor=mesh.color, label=mesh.name)
+        for mesh in meshes
+    ]
     axes.legend(handles=keys, loc="upper left", bbox_to_anchor=(1.02, 0.9), frameon=False, fontsize="small")
     return axes
 

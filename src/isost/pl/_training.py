@@ -28,6 +28,9 @@ def training(
 ) -> Axes | None:
     """Draw how the loss and its parts fell while a model was trained.
 
+    Of the objective ``"bridge"``, a dashed line at 1 is what each part, shape and expression, would be of a drift that
+    stands still; the loss, their sum, would be 2.
+
     Parameters
     ----------
     model
@@ -59,6 +62,10 @@ def training(
     with drawn_on(background):
         axis = ax or place(plt.figure(figsize=_SIZE), _BOX)
         _draw(axis, history)
+        if model.settings.objective == "bridge":  # its parts are measured by what they are of a drift that stands still
+            still = {"color": rcParams["text.color"], "alpha": 0.5, "linewidth": 0.8, "linestyle": "--"}
+            axis.axhline(1, label="each part of\na still drift", **still)
+        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
         return None if finished(axis.figure, show, ax=ax) else axis
 
 
@@ -76,7 +83,6 @@ def _draw(ax: Axes, history: pd.DataFrame) -> None:
     ax.set(xlabel="epoch", ylabel="loss")
     ax.margins(x=0)
     ax.spines[["right", "top"]].set_visible(False)
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _mark_phases(ax: Axes, history: pd.DataFrame) -> None:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib import rcParams
-from matplotlib.ticker import MaxNLocator
 
 from ._color import Classes
 from ._grid import groups_of
 from ._layout import explain, explanation_space, place, size_of
-from ._space import set_space
+from ._space import set_space, ticks_along
 from ._style import add_scale_bar, with_unit
 
 if TYPE_CHECKING:
@@ -111,8 +110,8 @@ def _project(ax: Axes, scene: Scene, axes: tuple[int, int], projection: Pooling)
     names = [with_unit(name, scene.unit, brackets=True) for name in "xyz"]
     ax.set(xlabel=names[axes[0]], ylabel=names[axes[1]])
     ax.tick_params(labelsize="small", length=2)
-    for axis, inches, apart in zip((ax.xaxis, ax.yaxis), size_of(ax), _TICKS, strict=True):
-        axis.set_major_locator(MaxNLocator(max(1, int(inches / apart)), min_n_ticks=1))
+    for axis, i, inches, apart in zip((ax.xaxis, ax.yaxis), axes, size_of(ax), _TICKS, strict=True):
+        axis.set_major_locator(ticks_along(voxels, i, room=inches / apart))
     ax.spines[:].set_visible(False)
 
 

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from isost import _keys
 
 from ._color import Classes, codes_of
-from ._grid import pooled
+from ._grid import pooled, told_sections
 from ._plotly_space import camera, lines_trace, space, template
 from ._style import with_unit
 
@@ -162,8 +162,9 @@ def _slider(
     """Describe the slider: its first step shows the shells, each of the others a layer."""
     steps = [_step("all", everything)]
     for depth, visible in zip(depths, shown_at, strict=True):
-        is_measured = bool(np.any(np.abs(scene.measured_depths - depth) <= scene.block_size / 2))
-        label = with_unit(f"{depth:.5g}", scene.unit) + (" (measured)" if is_measured else "")
+        label = with_unit(f"{depth:.5g}", scene.unit)
+        if told := told_sections(depth, scene.measured_at(depth), scene.unit):
+            label += f" ({told})"
         steps.append(_step(label, visible))
     return {
         "active": 0,

@@ -153,7 +153,7 @@ def slice_stack(
         _add_state(stack, ordered_depths, n_comps=n_comps, seed=seed)
         stack.uns[keys.UNS] |= {
             "params": params,
-            "sections": {"names": np.array(order, dtype=object), "z": ordered_depths},
+            keys.SECTIONS: {"names": np.array(order, dtype=object), "z": ordered_depths},
         }
         given["z"] = [depths[name] for name in points]  # in the order given
         stack.uns[keys.UNS][keys.PROVENANCE] = provenance("isost.pp.slice_stack", given)

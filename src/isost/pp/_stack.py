@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, OF_GENES, PCS, STATE, UNS
+from isost._keys import GENE_MAX, GENE_MEAN, GENE_MIN, GENE_SCALE, OF_GENES, PCS, SECTIONS, STATE, UNS
 from isost._normalization import DEPTH, Normalization
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Stack:
             If this is not a stack, or no longer a whole one.
         """
         kept = stack.uns.get(UNS, {})
-        whole = {"normalization", "n_genes", "sections", "params"} <= set(kept) and set(OF_GENES) <= set(stack.var)
+        whole = {"normalization", "n_genes", SECTIONS, "params"} <= set(kept) and set(OF_GENES) <= set(stack.var)
         if not whole or STATE not in stack.obsm or PCS not in stack.varm:
             msg = (
                 f"this AnnData is not a stack: obsm[{STATE!r}], varm[{PCS!r}], uns[{UNS!r}] or columns of var are "
@@ -97,10 +97,10 @@ class Stack:
                 f"call isost.pp.slice_stack with genes= instead of taking a subset"
             )
             raise ValueError(msg)
-        names = tuple(str(name) for name in kept["sections"]["names"])
+        names = tuple(str(name) for name in kept[SECTIONS]["names"])
         sizes = _sizes(stack, names, section_key=str(kept["params"]["section_key"]))
         normalization = Normalization.from_dict(kept["normalization"])
-        z = np.asarray(kept["sections"]["z"], dtype=np.float64)
+        z = np.asarray(kept[SECTIONS]["z"], dtype=np.float64)
         return cls(
             names=names,
             depths=normalization.encode(z[:, None], dims=DEPTH)[:, 0],

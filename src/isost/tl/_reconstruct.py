@@ -124,7 +124,8 @@ def reconstruct(
     uns["<column>_colors"]
         Colours of the categories, where the sections agree on them.
     uns["isost"]
-        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``params``: ``seed``, and what ``model`` says of itself;
+        ``grid``: ``origin``, ``voxel_size``, ``shape``; ``sections``: ``names`` of the measured sections and their
+        depths ``z`` (m,), input units; ``params``: ``seed``, and what ``model`` says of itself;
         ``provenance``: versions, platform, settings and all parameters, of this call, of the stack and of the model,
         enough to make it again. Where only some genes were decoded, ``all_genes``: ``names``, ``PCs``, ``gene_mean``
         and ``gene_scale`` of all of them, to decode any other by the same formula.
@@ -155,6 +156,7 @@ def reconstruct(
     stack = as_stack(adatas, stack_kws)
     columns = _gene_columns(stack, genes)
     sections = Sections(stack)
+    view = sections.stack
     check_labels(stack)
     grid = _grid(sections, voxel_size)
     n_components = (stack.varm[keys.PCS] if model is None else model.loadings).shape[1]
@@ -163,7 +165,7 @@ def reconstruct(
     check_size(grid, sections.stack, n_numbers=n_numbers, n_labels=n_labels, stored=store is not None)
     if model is None:
         model = fit(stack, **({"seed": seed, "devices": devices, "num_nodes": num_nodes} | dict(fit_kws or {})))
-    check_fits(model, stack, sections.stack)
+    check_fits(model, stack, view)
     processes, device = join_processes(devices, num_nodes, torch.device(model.device.type))
     if processes.count > 1:
         model = model.to(device)
@@ -177,15 +179,16 @@ def reconstruct(
             | {
                 keys.UNS: {
                     "grid": grid.to_dict(),
+                    keys.SECTIONS: {"names": np.array(view.names, dtype=object), "z": view.z.copy()},
                     "params": {"seed": seed, "model": repr(model)},
                     keys.PROVENANCE: provenance("isost.tl.reconstruct", given, **record_of(stack, model)),
-                    **({} if genes is None else {"all_genes": _decoding(stack, model, sections.stack)}),
+                    **({} if genes is None else {"all_genes": _decoding(stack, model, view)}),
                 }
             },
         }
         if store is None:
             rows = _joined(slabs, processes)
-            X = _expression(rows["obsm"][keys.X_PCA], model, sections.stack, columns, lazy=lazy)
+            X = _expression(rows["obsm"][keys.X_PCA], model, view, columns, lazy=lazy)
             volume = AnnData(X, **rows, **frame)
         else:
             volume = _stored(slabs, store, frame, processes)

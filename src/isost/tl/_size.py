@@ -7,6 +7,7 @@ import numpy as np
 
 from isost._checks import available_memory
 from isost._logging import logger
+from isost.volume import N_SHARES
 
 if TYPE_CHECKING:
     from isost.pp import Stack
@@ -17,7 +18,6 @@ __all__ = ["check_size"]
 _BYTES = 24 + 24 + 80 + 25  # of a voxel: its centre, index, name and four columns
 _BYTES_OF_LABEL = 16
 _TIMES = 2  # the slabs, and the volume that they are joined to
-_SPREAD = 4  # voxels that a cell is shared out among
 _FINE = 1000  # voxels of a layer for each cell of a section
 
 
@@ -57,5 +57,5 @@ def check_size(grid: Grid, stack: Stack, *, n_numbers: int, n_labels: int, store
 def _most_occupied(grid: Grid, stack: Stack) -> float:
     """Count the voxels that can be occupied: no more than the cells of both sections of a gap are shared out among."""
     n_layers = np.ceil(np.diff(stack.z) / grid.voxel_size) + 1
-    in_layer = np.minimum(math.prod(grid.shape[:2]), _SPREAD * (stack.sizes[:-1] + stack.sizes[1:]))
+    in_layer = np.minimum(math.prod(grid.shape[:2]), N_SHARES * (stack.sizes[:-1] + stack.sizes[1:]))
     return float(n_layers @ in_layer)

@@ -6,9 +6,10 @@ from ._accumulate import Accumulator, Voxels
 from ._decode import decode, decoded_bytes
 from ._grid import Grid, cell_spacing, default_voxel_size
 from ._plane import plane_axes, read_plane
-from ._spread import spread_in_layer
+from ._spread import N_SHARES, spread_in_layer
 
 __all__ = [
+    "N_SHARES",
     "Accumulator",
     "Grid",
     "Voxels",

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
     from ._grid import Grid
 
-__all__ = ["spread_in_layer"]
+__all__ = ["N_SHARES", "spread_in_layer"]
+
+N_SHARES = 9
+"""Voxels that a cell is shared out among."""
 
 
 def spread_in_layer(

@@ -295,6 +295,12 @@ def pickled_zarr(folder: Path) -> Path:
     return folder / "a.zarr"
 
 
+def cut_off_zarr(folder: Path) -> Path:
+    chunk = folder / "a.zarr" / "X" / "data" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:20])  # which Blosc would read beyond
+    return folder / "a.zarr"
+
+
 def claiming_zarr(folder: Path) -> Path:
     (folder / "a.zarr" / ".zmetadata").unlink()
     zarr.open_group(folder / "a.zarr", mode="r+").create_array("obsm/x", shape=(10**12,), chunks=(10**6,), dtype="f8")
@@ -371,6 +377,7 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], str]] = 
     "zarr of pickles": (pickled_zarr, isost.io.read, "x is pickled, and a pickle could run any program"),
     "zarr that claims 8 TB": (claiming_zarr, isost.io.read, r"would take 74\d\d GiB"),
     "zarr of a chunk of 8 TB": (zarr_of_one_chunk, isost.io.read, r"would take 74\d\d GiB"),
+    "zarr of a chunk that is cut off": (cut_off_zarr, isost.io.read, r"a\.zarr is damaged: the chunk X/data/0 is not"),
     "table that claims 8 TB": (claiming_table, isost.io.read_sections, r"tables/all would take 74\d\d GiB"),
     "model without end": (deep_model, isost.IsoST.load, "impossible settings: unet_depth"),
     "frames without end": (many_frames, frame_paths, r"lacks the frame 1_forward\.npy"),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,6 +40,17 @@ def test_what_would_not_fit_in_memory_is_refused_unless_it_is_stored(
     with pytest.raises(ValueError, match=r"voxel_size=24 gives a grid of [\d,]+ voxels.* [\d.]+ GB .*store="):
         isost.tl.reconstruct(stack, model=model, voxel_size=24.0)
     isost.tl.reconstruct(stack, model=model, voxel_size=24.0, store=tmp_path / "volume.zarr")
+
+
+def test_a_model_to_be_fitted_is_counted_with_all_components_that_it_can_have(
+    stack: AnnData, fit_kws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(_reconstruct, "check_size", lambda *_, n_numbers, **__: counted.append(n_numbers))
+    volume = isost.tl.reconstruct(stack, voxel_size=40.0, fit_kws=fit_kws | {"epochs": 1})
+    assert volume.obsm["X_pca"].shape[1] <= counted[0] <= stack.n_vars
+    isost.tl.reconstruct(stack, voxel_size=40.0, fit_kws=fit_kws | {"epochs": 1, "n_mean_comps": 8})
+    assert counted[1] == 8
 
 
 def test_voxels_far_smaller_than_cells_are_told(

@@ -22,6 +22,7 @@ LAZY_ENCODINGS = ("array", "csr_matrix", "csc_matrix")
 
 NESTED_ENCODINGS = ("dict", "raw")
 _MEMBER_BYTES = 2**10  # about what a group, an array or a chunk of a lazy one takes in memory beside its numbers
+_ZARR_METADATA = (".zarray", ".zattrs", "zarr.json")
 _LAZY_ROWS = 1000  # of sparse arrays and of those without chunks, in each chunk of a lazy one
 
 
@@ -126,12 +127,32 @@ def check_zarr(
             if any(isinstance(codec, Pickle) for codec in (*node.filters, *node.compressors)):
                 msg = f"{path} is not read: {name} is pickled, and a pickle could run any program"
                 raise ValueError(msg)
+            _check_blosc(path, name, node)
             own += node.nbytes
             largest_chunk = max(largest_chunk, math.prod(node.shards or node.chunks) * node.dtype.itemsize)
         sizes[name] = _Size.of(node, own, held[name])
         held[name.rpartition("/")[0]].append(sizes[name])
     parts = {name: size for name, size in sizes.items() if "/" not in name}
     _check_total(path, parts, largest_chunk, unread=unread, lazy=lazy, can_be_lazy=can_be_lazy)
+
+
+def _check_blosc(path: Path, name: str, array: Any) -> None:
+    """Raise ValueError if a chunk is not as long as its header says: Blosc would read beyond its end, and crash.
+
+    Chunks in shards are not looked at.
+    """
+    from numcodecs import Blosc
+    from zarr.codecs import BloscCodec
+
+    if array.shards or not array.compressors or not isinstance(array.compressors[-1], Blosc | BloscCodec):
+        return
+    for chunk in (path / name).rglob("*"):
+        if chunk.is_file() and chunk.name not in _ZARR_METADATA:
+            with chunk.open("rb") as file:
+                header = file.read(16)
+            if int.from_bytes(header[12:], "little") != chunk.stat().st_size:
+                msg = f"{path} is damaged: the chunk {chunk.relative_to(path)} is not as long as it says"
+                raise ValueError(msg)
 
 
 def _check_total(

@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
     from isost.training import Displacements
 
-__all__ = ["fit"]
+__all__ = ["N_MEAN_COMPS", "fit"]
+
+N_MEAN_COMPS = 200
 
 _PLANAR_BELOW = 1e-4  # of sigma_z: as published, frames are then flat
 _LR = {"bridge": 9e-3, "trajectory": 1e-3}
@@ -65,7 +67,7 @@ def fit(
     expression_shift: float | None = None,
     n_cells: int | None = None,
     adaptive: bool | None = None,
-    n_mean_comps: int = 200,
+    n_mean_comps: int = N_MEAN_COMPS,
     batch_size: int = 512,
     optimizer: str = "NAdam",
     lr: float | None = None,

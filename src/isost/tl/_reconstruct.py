@@ -19,7 +19,7 @@ from isost._provenance import provenance
 from isost.io import SlabFolder, read_volume
 from isost.volume import Grid, decode, decoded_bytes, default_voxel_size
 
-from ._fit import fit
+from ._fit import N_MEAN_COMPS, fit
 from ._inputs import Sections, as_stack, check_fits, record_of, warn_many_steps
 from ._labels import categorical_columns, check_labels, label_colors
 from ._launch import shared
@@ -159,8 +159,7 @@ def reconstruct(
     view = sections.stack
     check_labels(stack)
     grid = _grid(sections, voxel_size)
-    n_components = (stack.varm[keys.PCS] if model is None else model.loadings).shape[1]
-    n_numbers = n_components + (len(columns) if lazy is False else 0)
+    n_numbers = _n_components(stack, model, fit_kws) + (len(columns) if lazy is False else 0)
     n_labels = len(categorical_columns(stack))
     check_size(grid, sections.stack, n_numbers=n_numbers, n_labels=n_labels, stored=store is not None)
     if model is None:
@@ -228,6 +227,14 @@ def _decoding(adata: AnnData, model: IsoST, stack: Stack) -> dict[str, Any]:
         keys.GENE_MEAN: stack.gene_mean,
         keys.GENE_SCALE: stack.gene_scale,
     }
+
+
+def _n_components(stack: AnnData, model: IsoST | None, fit_kws: Mapping[str, Any] | None) -> int:
+    """Count the components of a voxel: those of the model, or as many as one that is fitted can have."""
+    if model is not None:
+        return int(model.loadings.shape[1])
+    most = (fit_kws or {}).get("n_mean_comps", N_MEAN_COMPS)
+    return int(max(stack.varm[keys.PCS].shape[1], min(stack.n_vars, most)))
 
 
 def _gene_columns(stack: AnnData, genes: Sequence[str] | None) -> NDArray[np.intp]:

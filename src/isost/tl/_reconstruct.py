@@ -62,8 +62,9 @@ def reconstruct(
 
     Cells of every section are carried up and down through its gaps and held at the depth of each layer of voxels. A
     layer at fraction t of a gap gets 1 − t of the lower section's cells and t of the upper one's, so that cell numbers
-    change smoothly from section to section; each cell is shared out among the nine voxels around it. The expression of
-    a voxel is the one expected at its centre.
+    change smoothly from section to section; each cell is shared out among the four voxels around it, and holes of up to
+    four voxels, at which no cell happens to lie, are filled. The expression of a voxel is the one expected at its
+    centre.
 
     Parameters
     ----------

@@ -13,7 +13,7 @@ from anndata import AnnData
 from isost import _keys as keys
 from isost._normalization import DEPTH, SPACE
 from isost.generation import carry_sections, locate, runs_of_gaps
-from isost.volume import Accumulator, spread_in_layer
+from isost.volume import Accumulator, fill_pinholes, spread_in_layer
 
 from ._labels import categorical_columns, probable_labels
 from ._origins import Carrying, origins
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from isost.field import Estimate
     from isost.model import IsoST
-    from isost.volume import Grid, Voxels
+    from isost.volume import Grid
 
     from ._inputs import Sections
 
@@ -76,8 +76,8 @@ class Slabs(Sequence[AnnData]):
     def __getitem__(self, i: Any) -> Any:
         """Slab `i`: `obs` and `obsm` of its rows of the volume, see `isost.tl.reconstruct`."""
         layers = self._layers[i]
-        voxels, carrying = self._density(layers)
-        index, centers = voxels.index, self._grid.centers(voxels.index)
+        index, density, carrying = self._density(layers)
+        centers = self._grid.centers(index)
         components, uncertainty = self._expected(layers, index, centers, carrying)
         z = self._sections.stack.z
         distance = np.abs(self._grid.layer_depths()[:, None] - z).min(1)
@@ -85,7 +85,7 @@ class Slabs(Sequence[AnnData]):
         measured_layers = self._grid.index(np.column_stack([np.zeros((len(z), 2)), z]))[:, 2]
         obs = pd.DataFrame(
             {
-                keys.DENSITY: voxels.density,
+                keys.DENSITY: density,
                 keys.MEASURED: np.isin(index[:, 2], measured_layers),
                 keys.SECTION_DISTANCE: distance[index[:, 2]],
                 keys.UNCERTAINTY: uncertainty,
@@ -113,8 +113,8 @@ class Slabs(Sequence[AnnData]):
             digest.update(pd.util.hash_pandas_object(self._stack.obs[name], index=False).to_numpy().data)
         return digest.hexdigest()
 
-    def _density(self, layers: NDArray[np.intp]) -> tuple[Voxels, Carrying]:
-        """Find the occupied voxels, the cells that each is expected to hold and, if expression moves, where they are.
+    def _density(self, layers: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.float64], Carrying]:
+        """Find the voxels of the tissue, the cells each is expected to hold and, if expression moves, where they are.
 
         Where they are is told by the number of the layer.
         """
@@ -134,7 +134,8 @@ class Slabs(Sequence[AnnData]):
             points[:, 2] = grid.layer_depths()[layer]
             spread, shares = spread_in_layer(points, np.full(len(points), carried.weight), grid)
             accumulator.add(spread, np.empty((len(spread), 0)), shares)
-        return accumulator.result(), carrying
+        voxels = accumulator.result()
+        return *fill_pinholes(voxels.index, voxels.density, grid), carrying
 
     def _expected(
         self, layers: NDArray[np.intp], index: NDArray[np.int64], centers: NDArray[np.float64], carrying: Carrying

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ._accumulate import Accumulator, Voxels
 from ._decode import decode, decoded_bytes
 from ._grid import Grid, cell_spacing, default_voxel_size
+from ._pinholes import fill_pinholes
 from ._plane import plane_axes, read_plane
 from ._spread import N_SHARES, spread_in_layer
 
@@ -17,6 +18,7 @@ __all__ = [
     "decode",
     "decoded_bytes",
     "default_voxel_size",
+    "fill_pinholes",
     "plane_axes",
     "read_plane",
     "spread_in_layer",

@@ -162,3 +162,19 @@ def test_labels_that_would_be_lost_are_told(labelled: AnnData, caplog: pytest.Lo
     labelled.obs["animal_probability"] = labelled.obs["animal"]
     with pytest.raises(ValueError, match=r"'animal' and 'animal_probability'.* rename one of them in the stack"):
         check_labels(labelled)
+
+
+def test_columns_that_name_sections_are_told_from_labels() -> None:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        n = rng.integers(0, 12)
+        section = rng.integers(0, 3, n)
+        codes = np.where(rng.random(n) < 0.2, -1, section if rng.random() < 0.5 else rng.integers(0, 3, n))
+        pairs = {(own, code) for own, code in zip(section, codes, strict=True) if code >= 0}
+        names_them = len({own for own, _ in pairs}) == len(pairs) and len({code for _, code in pairs}) > 1
+        labels = pd.Series(pd.Categorical.from_codes(codes, categories=list("abc")))
+        own = pd.Series(pd.Categorical.from_codes(section, categories=list("xyz")))
+        found.append(_labels._names_sections(labels, own))
+        assert found[-1] == names_them
+    assert 20 < sum(found) < 180

@@ -11,7 +11,7 @@ from isost._writing import remove, take_place, whole_file
 from isost.volume import decode
 
 from ._files import read_parts, write
-from ._stored import check_hdf5, check_zarr
+from ._stored import LEFT_BY_LAZY, check_hdf5, check_zarr
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SlabFolder", "read_volume"]
 
-_ON_DISK = ("X", "obsm", "layers", "obsp", "raw")
+_ON_DISK = (*LEFT_BY_LAZY, "obsm")
 _CHUNK_BYTES = 8 * 2**20
 _TEXT_BYTES = 64  # about what a name takes in memory
 

@@ -37,8 +37,8 @@ def categorical_columns(stack: AnnData) -> list[str]:
 def _names_sections(labels: pd.Series, section: pd.Series) -> bool:
     """Whether labels differ between sections and never in one: between sections there is nothing of the kind."""
     known = labels.notna().to_numpy()
-    pairs = np.unique(np.column_stack([section.cat.codes, labels.cat.codes])[known], axis=0)
-    return len(np.unique(pairs[:, 0])) == len(pairs) and len(np.unique(pairs[:, 1])) > 1
+    own = labels.cat.codes[known].groupby(section.cat.codes.to_numpy()[known]).agg(["min", "max"])
+    return bool((own["min"] == own["max"]).all() and own["min"].min() < own["max"].max())
 
 
 def check_labels(stack: AnnData) -> None:

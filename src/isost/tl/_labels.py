@@ -9,6 +9,8 @@ import scipy.sparse as sp
 
 from isost import _keys as keys
 from isost._logging import logger
+from isost._normalization import SPACE
+from isost.generation import locate
 
 from ._surroundings import Surroundings
 
@@ -92,23 +94,44 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
     columns = categorical_columns(stack)
     if not columns:
         return pd.DataFrame(index=range(len(place)))
-    surroundings = Surroundings(sections)
-    codes: dict[str, list[Any]] = {name: [] for name in columns}
-    shares: dict[str, list[Any]] = {name: [] for name in columns}
-    for block in np.array_split(place, -(-len(place) // _BLOCK)):
-        around = surroundings(block)
-        cells = slice(around.indices.min(), around.indices.max() + 1)  # of the sections around, not of all
-        around = around[:, cells]
+    view, surroundings = sections.stack, Surroundings(sections)
+    state = view.normalization.encode(place, dims=SPACE)
+    depths, layer = np.unique(state[:, 2], return_inverse=True)
+    located = [locate(view.depths, depth) for depth in depths]
+    gap_of, fraction = (np.array(part)[layer] for part in zip(*located, strict=True))
+    best = {name: np.empty(len(place), np.intp) for name in columns}
+    largest = {name: np.empty(len(place)) for name in columns}
+    for gap in np.unique(gap_of):
+        own = np.flatnonzero(gap_of == gap)
+        # places above one another have the same cells around
+        in_plane, column = np.unique(state[own, 0] + 1j * state[own, 1], return_inverse=True)
+        ends = [(k, surroundings.nearest(k, np.column_stack([in_plane.real, in_plane.imag]))) for k in (gap, gap + 1)]
         for name in columns:
-            share = (around @ _indicators(stack.obs[name].iloc[cells])).toarray()
-            best = share.argmax(1)
-            largest = share[np.arange(len(block)), best]
-            codes[name].append(np.where(largest > 0, best, -1))
-            shares[name].append(np.where(largest > 0, _as_share(largest), np.nan))
+            lower, upper = (_shares(stack.obs[name].iloc[view.section(k)], nearest) for k, nearest in ends)
+            for rows in np.array_split(np.arange(len(own)), -(-len(own) // _BLOCK)):
+                t, here = fraction[own[rows], None], column[rows]
+                share = (1 - t) * lower[here] + t * upper[here]
+                best[name][own[rows]] = share.argmax(1)
+                largest[name][own[rows]] = share.max(1)
     labels = pd.DataFrame(
-        {name: pd.Categorical.from_codes(np.concatenate(codes[name]), dtype=stack.obs[name].dtype) for name in columns}
+        {
+            name: pd.Categorical.from_codes(np.where(largest[name] > 0, best[name], -1), dtype=stack.obs[name].dtype)
+            for name in columns
+        }
     )
-    return labels.assign(**{f"{name}_probability": np.concatenate(shares[name]) for name in columns})
+    return labels.assign(
+        **{f"{name}_probability": np.where(largest[name] > 0, _as_share(largest[name]), np.nan) for name in columns}
+    )
+
+
+def _shares(labels: pd.Series, nearest: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Share of each label among some cells of a section around each place: (n, categories) from (n, cells)."""
+    codes, n_labels = labels.cat.codes.to_numpy()[nearest], max(len(labels.cat.categories), 1)
+    place = np.repeat(np.arange(len(codes)), codes.shape[1]).reshape(codes.shape)
+    known = codes >= 0
+    counts = np.bincount(place[known] * n_labels + codes[known], minlength=len(codes) * n_labels)
+    shares: NDArray[np.float64] = counts.reshape(-1, n_labels) / codes.shape[1]
+    return shares
 
 
 def _indicators(labels: pd.Series) -> sp.csr_array:

@@ -60,6 +60,12 @@ class Surroundings:
             weights += self.between((k, k + 1), state[:, :2], share * (1 - fraction), share * fraction)
         return weights
 
+    def nearest(self, section: int, place: NDArray[np.floating]) -> NDArray[np.intp]:
+        """Rows of a section's cells nearest to places (n, 2), state units: (n, 12), or all where it has fewer."""
+        n = min(_CELLS, int(self._sections.stack.sizes[section]))
+        nearest: NDArray[np.intp] = self._tree(section).query(place, np.arange(1, n + 1))[1]
+        return nearest
+
     def between(
         self,
         ends: tuple[int, int],
@@ -72,8 +78,8 @@ class Surroundings:
         rows, columns, weights = [], [], []
         for section, share in zip(ends, (lower, upper), strict=True):
             here = np.flatnonzero(share > 0)
-            n = min(_CELLS, int(stack.sizes[section]))
-            nearest = self._tree(section).query(place[here], np.arange(1, n + 1))[1]
+            nearest = self.nearest(section, place[here])
+            n = nearest.shape[1]
             rows.append(np.repeat(here, n))
             columns.append(stack.offsets[section] + nearest.ravel())
             weights.append(np.repeat(share[here] / n, n))

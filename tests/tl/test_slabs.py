@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 import isost
+from isost.field import Lattice
 from isost.generation import _carry
 from isost.tl import _slabs
 from isost.tl._slabs import Slabs
@@ -215,8 +217,29 @@ def test_voxels_above_one_another_share_their_estimates(
 ) -> None:
     monkeypatch.setattr(_slabs, "_BLOCK", 50)
     fine = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE / 2)
-    # voxel by voxel, as where tissue moves
-    monkeypatch.setattr(Slabs, "_where_tissue_stays", Slabs._where_tissue_moves)
-    slow = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE / 2)
+    slow = voxel_by_voxel(monkeypatch, stack, model)
     np.testing.assert_allclose(fine.obsm["X_pca"], slow.obsm["X_pca"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(fine.obs["uncertainty"], slow.obs["uncertainty"], rtol=1e-9)
+
+
+def voxel_by_voxel(monkeypatch: pytest.MonkeyPatch, stack: AnnData, model: IsoST) -> AnnData:
+    with monkeypatch.context() as patch:
+        patch.setattr(Lattice, "interpolate", lambda lattice, estimate, query: estimate(query))
+        return isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE / 2)
+
+
+def test_where_tissue_moves_sections_are_estimated_on_a_lattice(
+    model: IsoST, stack: AnnData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.settings = dataclasses.replace(model.settings, mean_shift=1.0)
+    fine = isost.tl.reconstruct(stack, model=model, voxel_size=VOXEL_SIZE / 2)
+    slow = voxel_by_voxel(monkeypatch, stack, model)
+    away = (fine.obsm["X_pca"] - slow.obsm["X_pca"]) / np.sqrt(model.component_variance)
+    assert 0 < np.sqrt((away**2).mean()) < 0.1 * slow.obs["uncertainty"].mean()
+    np.testing.assert_allclose(fine.obs["uncertainty"], slow.obs["uncertainty"], rtol=0.2)
+    # with one layer a gap there are more nodes than voxels
+    coarse = isost.tl.reconstruct(stack, model=model, voxel_size=2 * VOXEL_SIZE)
+    monkeypatch.setattr(Lattice, "interpolate", None)
+    np.testing.assert_array_equal(
+        isost.tl.reconstruct(stack, model=model, voxel_size=2 * VOXEL_SIZE).obsm["X_pca"], coarse.obsm["X_pca"]
+    )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ._balance import balanced_sample
 from ._components import complementary_components
+from ._lattice import Lattice
 from ._local_linear import Estimate, LocalLinear
 from ._smoothing import choose_smoothing
 from ._thinning import hilbert_order, systematic_sample
 
 __all__ = [
     "Estimate",
+    "Lattice",
     "LocalLinear",
     "balanced_sample",
     "choose_smoothing",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = ["Estimate", "LocalLinear"]
 _BLOCK = 4096  # query points at a time: bounds what the fits of all of them hold
 _RIDGE = 1e-2  # of the slopes, relative to the weights: tames what is extrapolated beyond the edge
 _LEADING = 10  # columns that tell one kind of surroundings from another
+_PROBES = 1000  # cells at which the window is measured
 _TOLERANCE = 2.0  # of their squared difference, in units of its sampling variance: beyond it places are unlike
 
 
@@ -110,6 +112,12 @@ class LocalLinear:
             mean[rows] = csr_array((weights.ravel(), cells.ravel(), starts), shape=shape) @ self._values
             leverage[rows] = (weights**2).sum(1)
         return Estimate(mean, leverage)
+
+    @cached_property
+    def window(self) -> float:
+        """Radius of the smoothing window: median distance from a cell to the last of those under it, input units."""
+        probes = self._position[:: max(1, len(self._position) // _PROBES)]
+        return float(np.median(self._tree.query(probes, [self.n_cells])[0]))
 
     def _weights(
         self, query: NDArray[np.float64], *, skip_nearest: bool

@@ -115,6 +115,10 @@ class Expectation:
         """Estimate the expected components of section k at places (n, 2) of it, state units: m_k and its leverage."""
         return self._field(k)(place)
 
+    def window(self, k: int) -> float:
+        """Radius of the window over which section k is smoothed, state units."""
+        return self._field(k).window
+
     def between(self, gap: int, fraction: float, lower: Estimate | None, upper: Estimate | None) -> Expected:
         """Combine what was estimated at the two sections of a gap, of which one is enough at a section itself."""
         t = fraction

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from anndata import AnnData
 
 from isost import _keys as keys
 from isost._normalization import DEPTH, SPACE
+from isost.field import Lattice, hilbert_order
 from isost.generation import carry_sections, locate, runs_of_gaps
 from isost.volume import Accumulator, fill_pinholes, spread_in_layer
 
@@ -19,8 +21,6 @@ from ._labels import categorical_columns, probable_labels
 from ._origins import Carrying, origins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from isost.field import Estimate
@@ -29,12 +29,10 @@ if TYPE_CHECKING:
 
     from ._inputs import Sections
 
-    # number of the layer, rows of its voxels, and what is expected there of the lower and of the upper section
-    _Estimates = tuple[int, NDArray[np.intp], Estimate, Estimate]
-
 __all__ = ["Slabs"]
 
-_BLOCK = 8192  # voxels whose expression is estimated at a time: bounds memory
+_BLOCK = 32_768  # voxels whose expression is estimated at a time: bounds memory
+_NODES_A_WINDOW = 4  # at which a section is estimated, along the radius of the window it is smoothed over
 
 
 class Slabs(Sequence[AnnData]):
@@ -63,6 +61,9 @@ class Slabs(Sequence[AnnData]):
         # the centre of the last layer may lie beyond the last section
         self._depths = np.minimum(grid.layer_depths(), view.z[-1])
         self._targets = view.normalization.encode(self._depths[:, None], dims=DEPTH)[:, 0]
+        corner = view.normalization.encode(grid.centers([[0, 0, 0]]), dims=SPACE)[0, :2]
+        # the voxels' own columns
+        self._lattice = Lattice(corner, grid.voxel_size / float(view.normalization.scale[0]))
         self._expectation = sections.expectation(model)
         gap_of = np.array([self._gap(layer) for layer in range(len(self._targets))])
         n_layers = dict(zip(*np.unique(gap_of, return_counts=True), strict=True))
@@ -90,7 +91,7 @@ class Slabs(Sequence[AnnData]):
                 keys.SECTION_DISTANCE: distance[index[:, 2]],
                 keys.UNCERTAINTY: uncertainty,
             },
-            index=[f"voxel_{x}_{y}_{z}" for x, y, z in index],
+            index=self._names(index),
         )
         places = np.column_stack([centers[:, :2], self._depths[index[:, 2]]])
         labels = probable_labels(self._stack, self._sections, places).set_index(obs.index)
@@ -98,6 +99,12 @@ class Slabs(Sequence[AnnData]):
             obs=pd.concat([obs, labels], axis=1),
             obsm={keys.SPATIAL: centers, keys.VOXEL: index, keys.X_PCA: components},
         )
+
+    def _names(self, index: NDArray[np.int64]) -> NDArray[np.object_]:
+        """Names of voxels (n,), joined from those of their places along each axis: much faster than one by one."""
+        x, y, z = (np.array([f"_{i}" for i in range(n)], dtype=object) for n in self._grid.shape)
+        names: NDArray[np.object_] = "voxel" + x[index[:, 0]] + y[index[:, 1]] + z[index[:, 2]]
+        return names
 
     def fingerprint(self) -> str:
         """Digest of everything that the slabs depend on: model, stack, grid and seed."""
@@ -146,47 +153,46 @@ class Slabs(Sequence[AnnData]):
         components = np.empty((len(centers), model.loadings.shape[1]), dtype=np.float32)
         uncertainty = np.empty(len(centers))
         total = np.where(model.component_variance > 0, model.component_variance, 1.0)
-        estimates = self._where_tissue_moves if model.settings.mean_shift else self._where_tissue_stays
         for gap, own in groupby(layers, self._gap):
-            for layer, rows, lower, upper in estimates(gap, list(own), index, places, carrying):
-                fraction = locate(view.depths, float(self._targets[layer])).fraction
-                expected = self._expectation.between(gap, fraction, lower, upper)
-                components[rows] = expected.mean
-                uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
+            within = list(own)
+            first, last = np.searchsorted(index[:, 2], [within[0], within[-1] + 1])  # rows come in the order of z
+            layer_of = index[first:last, 2]
+            came_from = self._came_from(gap, layer_of, places[first:last], carrying)
+            # voxels above one another and beside one another, whose estimates have much in common
+            order = hilbert_order(places[first:last])
+            for block in (order[start : start + _BLOCK] for start in range(0, len(order), _BLOCK)):
+                lower, upper = (
+                    self._at_section(k, part[block], n_layers=len(within))
+                    for k, part in zip((gap, gap + 1), came_from, strict=True)
+                )
+                for layer in within:
+                    here = np.flatnonzero(layer_of[block] == layer)
+                    fraction = locate(view.depths, float(self._targets[layer])).fraction
+                    expected = self._expectation.between(gap, fraction, lower[here], upper[here])
+                    rows = first + block[here]
+                    components[rows] = expected.mean
+                    uncertainty[rows] = np.sqrt((expected.variance / total).mean(1))
         return components, uncertainty
+
+    def _came_from(
+        self, gap: int, layer_of: NDArray[np.int64], places: NDArray[np.float64], carrying: Carrying
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Find where in the two sections of a gap the tissue of its voxels (n,) at places (n, 2) comes from."""
+        below, above = places.copy(), places.copy()
+        for layer in np.unique(layer_of):
+            rows = layer_of == layer
+            below[rows], above[rows] = origins(self._sections, self._model, carrying, int(layer), gap, places[rows])
+        return below, above
+
+    def _at_section(self, k: int, place: NDArray[np.float64], *, n_layers: int) -> Estimate:
+        """Estimate section k at places (n, 2) of it, state units, where the voxels of so many layers come from."""
+        exact = partial(self._expectation.at_section, k)
+        window = max(self._expectation.window(k), 1e-3 * self._lattice.pitch)  # cells may share one place
+        times = int(np.ceil(_NODES_A_WINDOW * self._lattice.pitch / window))
+        moves = self._model.settings.mean_shift > 0
+        if moves and times**2 >= n_layers:  # more nodes than voxels
+            return exact(place)
+        return self._lattice.divided(times if moves else 1).interpolate(exact, place)
 
     def _gap(self, layer: int) -> int:
         return locate(self._sections.stack.depths, float(self._targets[layer])).gap
-
-    def _where_tissue_moves(
-        self, gap: int, layers: list[int], index: NDArray[np.int64], places: NDArray[np.float64], carrying: Carrying
-    ) -> Iterator[_Estimates]:
-        """Estimate both sections of a gap for the voxels of its layers, where the tissue of each comes from."""
-        for layer in layers:
-            # rows come in the order of z, so that a layer is one run of them
-            first, last = np.searchsorted(index[:, 2], [layer, layer + 1])
-            came_from = origins(self._sections, self._model, carrying, int(layer), gap, places[first:last])
-            for start in range(0, last - first, _BLOCK):
-                lower, upper = (
-                    self._expectation.at_section(k, place[start : start + _BLOCK])
-                    for k, place in zip((gap, gap + 1), came_from, strict=True)
-                )
-                yield layer, np.arange(first + start, first + start + len(lower.mean)), lower, upper
-
-    def _where_tissue_stays(
-        self, gap: int, layers: list[int], index: NDArray[np.int64], places: NDArray[np.float64], _: Carrying
-    ) -> Iterator[_Estimates]:
-        """Estimate them where the voxels are: once for all voxels above one another."""
-        first, last = np.searchsorted(index[:, 2], [layers[0], layers[-1] + 1])
-        columns, example, column = np.unique(
-            index[first:last, 1] * self._grid.shape[0] + index[first:last, 0], return_index=True, return_inverse=True
-        )
-        # by column, and in a column by layer
-        order = np.argsort(column, kind="stable")
-        for start in range(0, len(columns), _BLOCK):
-            place = places[first + example[start : start + _BLOCK]]
-            lower, upper = (self._expectation.at_section(k, place) for k in (gap, gap + 1))
-            block = order[slice(*np.searchsorted(column[order], [start, start + _BLOCK]))]
-            for layer in layers:
-                rows = block[index[first + block, 2] == layer]
-                yield layer, first + rows, lower[column[rows] - start], upper[column[rows] - start]

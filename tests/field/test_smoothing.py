@@ -50,7 +50,7 @@ def test_of_many_sections_some_are_enough(monkeypatch: pytest.MonkeyPatch) -> No
             return super().__getitem__(k)
 
     every = _width(sections)
-    monkeypatch.setattr("isost.field._smoothing._MOST_SECTIONS", 2)  # the two ends, which cannot be left out
+    monkeypatch.setattr("isost.field._smoothing._PROBES_ENOUGH", 2 * 200)  # the two ends, which cannot be left out
     some = _width((sections[0], Values(sections[1]), sections[2]))
     assert read == {0, 8}
     assert every / 2 < some < every * 2

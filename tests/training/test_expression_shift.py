@@ -8,6 +8,8 @@ from isost.training import choose_expression_shift, section_displacements
 from isost.training._expression_shift import _redraw
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 Sections = tuple[list["NDArray[np.float64]"], list["NDArray[np.float64]"], "NDArray[np.float64]"]
@@ -86,9 +88,12 @@ def test_redrawn_section_lies_between_its_neighbours() -> None:
 def test_what_sampling_makes_of_the_change_is_what_counts() -> None:
     sections = _sections(4, change=5.0, noise=0.0)
 
-    def unmoved(section: int, cells: NDArray[np.intp], change: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert change.shape == (len(cells), 3)
-        return sections[1][section][cells]
+    def unmoved(section: int, cells: NDArray[np.intp]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        def same(change: NDArray[np.float64]) -> NDArray[np.float64]:
+            assert change.shape == (len(cells), 3)
+            return sections[1][section][cells]
+
+        return same
 
     generator = np.random.default_rng(0)
     assert choose_expression_shift(*sections, n_cells=30, generator=generator, sampled=unmoved) == 0.0

@@ -7,7 +7,7 @@ from ._components import complementary_components
 from ._lattice import Lattice
 from ._local_linear import Estimate, LocalLinear
 from ._smoothing import choose_smoothing
-from ._thinning import hilbert_order, systematic_sample
+from ._thinning import evenly_spread, hilbert_order, systematic_sample
 
 __all__ = [
     "Estimate",
@@ -16,6 +16,7 @@ __all__ = [
     "balanced_sample",
     "choose_smoothing",
     "complementary_components",
+    "evenly_spread",
     "hilbert_order",
     "systematic_sample",
 ]

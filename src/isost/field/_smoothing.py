@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._local_linear import LocalLinear
+from ._thinning import evenly_spread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ __all__ = ["choose_smoothing"]
 
 _CANDIDATES = (8, 12, 17, 24, 34, 48, 68, 96, 136)
 _N_PROBES = 1500  # cells per section at which the error is measured
-_MOST_SECTIONS = 16  # at which it is, evenly spread over the stack
+_PROBES_ENOUGH = 12_000  # in all sections at which it is, evenly spread over the stack
 
 
 def choose_smoothing(
@@ -30,11 +31,11 @@ def choose_smoothing(
 ) -> tuple[int, bool]:
     """Choose how the local linear regression smooths, from the sections themselves.
 
-    Two errors are measured at a sample of cells of at most 16 sections: leaving out the cell (its own section is
-    smoothed), and leaving out its whole section (its two neighbours are, weighted by distance in depth). The first is
-    minimised by too narrow a window, since what sections do not share is fitted too; the second by too wide a one,
-    since its gap is double. The geometric mean of the two is taken. This is done with and without adaptive weights;
-    those are kept for which the product of the two errors is smaller.
+    Two errors are measured at 1,500 cells of each section, or of as many sections as make 12,000: leaving out the cell
+    (its own section is smoothed), and leaving out its whole section (its two neighbours are, weighted by distance in
+    depth). The first is minimised by too narrow a window, since what sections do not share is fitted too; the second by
+    too wide a one, since its gap is double. The geometric mean of the two is taken. This is done with and without
+    adaptive weights; those are kept for which the product of the two errors is smaller.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ def choose_smoothing(
     families = (adaptive,) if adaptive is not None else (False, True) if smallest > _CANDIDATES[0] else (False,)
     if len(candidates) == len(families) == 1:
         return candidates[0], families[0]
-    probed = np.unique(np.linspace(0, len(positions) - 1, min(_MOST_SECTIONS, len(positions))).round().astype(int))
+    usual = float(np.mean([min(len(position), _N_PROBES) for position in positions]))
+    probed = evenly_spread(len(positions), int(np.ceil(_PROBES_ENOUGH / usual)))
     probes = {int(k): generator.permutation(len(positions[k]))[:_N_PROBES] for k in probed}
     found = []
     for family in families:

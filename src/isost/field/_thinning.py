@@ -7,7 +7,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["hilbert_order", "systematic_sample"]
+__all__ = ["evenly_spread", "hilbert_order", "systematic_sample"]
 
 _BITS = 16
 
@@ -42,6 +42,12 @@ def hilbert_order(position: NDArray[np.floating]) -> NDArray[np.intp]:
         x, y = np.where(upper, x, y), np.where(upper, y, x)
         side >>= 1
     return np.argsort(distance, kind="stable")
+
+
+def evenly_spread(n: int, at_most: int) -> NDArray[np.intp]:
+    """Choose some of n things in a row, such as sections in a stack: all, or so many from the first to the last."""
+    chosen: NDArray[np.intp] = np.unique(np.linspace(0, n - 1, min(at_most, n)).round().astype(np.intp))
+    return chosen
 
 
 def systematic_sample(

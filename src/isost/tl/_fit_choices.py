@@ -18,7 +18,7 @@ from isost.training import choose_expression_shift, path_width
 from ._sampling import Sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -137,8 +137,9 @@ def _choose_expression_shift(
     view = sections.stack
     sample, pca = Sampler(stack.X, view), GenePCA(view.loadings, view.gene_mean, view.gene_scale)
 
-    def sampled(section: int, cells: NDArray[np.intp], change: NDArray[np.float64]) -> NDArray[np.float64]:
-        return pca.scores(sample(view.offsets[section] + cells, change))
+    def sampled(section: int, cells: NDArray[np.intp]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        own = read_rows(stack.X, view.offsets[section] + cells)
+        return lambda change: pca.scores(sample.changed(own, change))
 
     raw = [view.normalization.decode(values, dims=EXPRESSION) for values in sections.expression]
     return choose_expression_shift(

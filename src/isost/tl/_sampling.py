@@ -35,7 +35,10 @@ class Sampler:
 
     def __call__(self, donor: NDArray[np.intp], change: NDArray[np.floating]) -> Any:
         """Sample the expression of cells, given their rows in the stack (n,) and their components' change (n, G)."""
-        own = read_rows(self._X, donor)
+        return self.changed(read_rows(self._X, donor), change)
+
+    def changed(self, own: Any, change: NDArray[np.floating]) -> Any:
+        """Sample it given the cells' own expression (n, genes), dense or sparse."""
         if not change.any():
             return own.copy()
         stack = self._stack

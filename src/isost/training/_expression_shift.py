@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from isost.field import LocalLinear, systematic_sample
+from isost.field import LocalLinear, evenly_spread, systematic_sample
 from isost.metrics import energy_distance
 
 from ._paths import section_displacements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,15 +32,15 @@ def left_out_displacements(positions: Sequence[NDArray[np.floating]]) -> dict[in
     inner = np.arange(1, len(positions) - 1)
     if not len(inner):
         return {}
-    chosen = inner[np.unique(np.linspace(0, len(inner) - 1, min(_MOST_SECTIONS, len(inner))).round().astype(int))]
+    chosen = inner[evenly_spread(len(inner), _MOST_SECTIONS)]
     return {int(k): section_displacements([positions[k - 1], positions[k + 1]]) for k in chosen}
 
 
 class Sampled(Protocol):
     """What the components (n, G) of a section's cells would be after a change of them, once sampled as expression."""
 
-    def __call__(self, section: int, cells: NDArray[np.intp], change: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Sample `cells`, rows of a section, with their components changed by `change` (n, G)."""
+    def __call__(self, section: int, cells: NDArray[np.intp]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """Read `cells`, rows of a section; what is returned samples them with components changed by (n, G)."""
         ...
 
 
@@ -78,7 +78,8 @@ def choose_expression_shift(
     generator
         Source of the random draws.
     sampled
-        What becomes of changed components when they are sampled as expression; they stay as they are when None.
+        What becomes of changed components when they are sampled as expression; they stay as they are when None. Cells
+        are read once for all changes.
     displacements
         Of the two sections around each section that is left out, from `left_out_displacements`; found here when None.
 
@@ -92,18 +93,18 @@ def choose_expression_shift(
     positions = [np.asarray(p, np.float64) for p in positions]
     distance = np.zeros(len(_CANDIDATES))
     for k, moved in displacements.items():
-        redrawn = _redraw(positions, expression, depths, k, moved, n_cells=n_cells, generator=generator)
+        redrawn = [
+            (part, _changed(expression, part) if sampled is None else sampled(part.section, part.cells))
+            for part in _redraw(positions, expression, depths, k, moved, n_cells=n_cells, generator=generator)
+        ]
         leading = np.asarray(expression[k], np.float64)[:, :_COMPS]
         spread = float(leading.std(0).max()) or 1.0  # cells may all be equal
         rows = generator.permutation(len(leading))[:_MOST_CELLS]
         measured = np.c_[positions[k] * _WEIGHT_OF_SPACE, leading / spread][rows]
         for i, shift in enumerate(_CANDIDATES):
             drawn = [
-                np.c_[
-                    part.place * _WEIGHT_OF_SPACE,
-                    _changed(expression, part, shift, sampled)[:, :_COMPS] / spread,
-                ]
-                for part in redrawn
+                np.c_[part.place * _WEIGHT_OF_SPACE, changed(shift * part.change)[:, :_COMPS] / spread]
+                for part, changed in redrawn
             ]
             distance[i] += energy_distance(np.concatenate(drawn), measured)
     if distance.min() > distance[0] - _WORTH * abs(distance[0]):
@@ -149,10 +150,7 @@ def _redraw(
 
 
 def _changed(
-    expression: Sequence[NDArray[np.floating]], part: _Redrawn, shift: float, sampled: Sampled | None
-) -> NDArray[np.float64]:
-    change = shift * part.change
-    if sampled is not None:
-        return sampled(part.section, part.cells, change)
-    own: NDArray[np.float64] = np.asarray(expression[part.section], np.float64)[part.cells]
-    return own + change
+    expression: Sequence[NDArray[np.floating]], part: _Redrawn
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    own = np.asarray(expression[part.section], np.float64)[part.cells]
+    return lambda change: own + change

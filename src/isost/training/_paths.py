@@ -73,7 +73,9 @@ def section_displacements(positions: Sequence[NDArray[np.floating]]) -> Displace
 
 
 def _smoothed(positions: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = values.astype(np.float64)[_nearest(positions, positions, _SMOOTHED_OVER)].mean(1)
+    mean: NDArray[np.float64] = values.astype(np.float64)[_nearest(cKDTree(positions), positions, _SMOOTHED_OVER)].mean(
+        1
+    )
     return mean
 
 
@@ -207,10 +209,11 @@ def section_paths(
     """
     velocities = _section_velocities(displacements, np.diff(depths))
     field = lru_cache(2)(field)
+    tree = lru_cache(2)(lambda k: cKDTree(positions[k]))
 
     def cross(own: int, other: int, displacement: NDArray[np.float64], rows: NDArray[np.integer]) -> Paths:
         start, moved, gap = positions[own][rows], displacement[rows], float(depths[other] - depths[own])
-        landed = _nearest(positions[other], start + moved, _LANDED_OVER)
+        landed = _nearest(tree(other), start + moved, _LANDED_OVER)
         leaving, arriving = velocities[own][rows] * gap, velocities[other][landed].mean(1) * gap
         nodes = np.zeros((_NODES if expression_shift else 1, len(rows), expression[own].shape[1]), np.float32)
         if expression_shift:
@@ -278,9 +281,9 @@ def _through_nodes(t: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
     return value, slope
 
 
-def _nearest(positions: NDArray[np.floating], query: NDArray[np.floating], n_cells: int) -> NDArray[np.intp]:
+def _nearest(tree: cKDTree, query: NDArray[np.floating], n_cells: int) -> NDArray[np.intp]:
     """Nearest cells (m, k) of each query point, k at most the number of cells."""
-    found: NDArray[np.intp] = cKDTree(positions).query(query, np.arange(1, min(n_cells, len(positions)) + 1))[1]
+    found: NDArray[np.intp] = tree.query(query, np.arange(1, min(n_cells, tree.n) + 1))[1]
     return found
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
+
 from ._thinning import hilbert_order, systematic_sample
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def _energy(
 ) -> sp.csr_array:
     """Matrix of the quadratic form F, (n, n)."""
     near = int(np.clip(np.ceil(_DRAWN_NEAR * len(place) / weights.sum()), _DRAWN_NEAR, _MOST_NEAR))
-    distance, index = cKDTree(place).query(place, np.arange(1, min(near + 1, len(place)) + 1))
+    distance, index = nearest_points(cKDTree(place), place, near + 1)
     spacing = _spacing(distance, weights[index])
     rows = np.repeat(np.arange(len(place)), index.shape[1])
     pairs = sp.csr_array((np.ones(index.size), (rows, index.ravel())), shape=(len(place), len(place)))

@@ -8,6 +8,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
+
 from ._thinning import hilbert_order
 
 if TYPE_CHECKING:
@@ -117,14 +119,13 @@ class LocalLinear:
     def window(self) -> float:
         """Radius of the smoothing window: median distance from a cell to the last of those under it, input units."""
         probes = self._position[:: max(1, len(self._position) // _PROBES)]
-        return float(np.median(self._tree.query(probes, [self.n_cells])[0]))
+        return float(np.median(nearest_points(self._tree, probes, self.n_cells, first=self.n_cells)[0]))
 
     def _weights(
         self, query: NDArray[np.float64], *, skip_nearest: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         n_skipped = int(skip_nearest)
-        n_asked = min(self.n_cells + n_skipped, len(self._position))
-        distance, cells = self._tree.query(query, np.arange(1 + n_skipped, n_asked + 1))
+        distance, cells = nearest_points(self._tree, query, self.n_cells + n_skipped, first=1 + n_skipped)
         width = np.maximum(distance[:, -1:] * 1.0001, np.finfo(np.float64).tiny)
         kernel = (1 - (distance / width) ** 3) ** 3
         if self._pilot is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
 from isost.field import LocalLinear, evenly_spread
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def trace_back(
     """
     if not share or not len(moved):
         return np.asarray(query, np.float64)
-    near = cKDTree(moved).query(query, np.arange(1, min(_CARRIED_AROUND, len(moved)) + 1))[1]
+    near = nearest_points(cKDTree(moved), query, _CARRIED_AROUND)[1]
     shift = np.asarray(moved, np.float64) - start
     origin: NDArray[np.float64] = query - share * shift[near].mean(1)
     return origin

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,7 +37,7 @@ def neighbor_mean(
     -------
     Shape (m, g).
     """
-    _, index = _nearest(positions, at, n_neighbors)
+    _, index = nearest_points(cKDTree(positions), at, n_neighbors)
     return _combine(np.full(index.shape, 1 / index.shape[1]), index, values)
 
 
@@ -43,7 +45,7 @@ def mean_of_others(
     positions: NDArray[np.float64], values: NDArray[np.float64], *, n_neighbors: int
 ) -> NDArray[np.float64]:
     """Mean of values over each point's nearest points, itself not among them; all of shape (n, g)."""
-    _, index = _nearest(positions, positions, n_neighbors + 1)
+    _, index = nearest_points(cKDTree(positions), positions, n_neighbors + 1)
     others = index[:, 1:]
     return _combine(np.full(others.shape, 1 / others.shape[1]), others, values)
 
@@ -72,7 +74,7 @@ def local_linear(
     -------
     Shape (m, g).
     """
-    distance, index = _nearest(positions, at, n_neighbors)
+    distance, index = nearest_points(cKDTree(positions), at, n_neighbors)
     radius = np.maximum(distance[:, -1:] * 1.0001, _CONSTANT)
     weight = (1 - (distance / radius) ** 3) ** 3
     offsets = (positions[index] - at[:, None]) / radius[..., None]
@@ -116,15 +118,6 @@ def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.fl
     spread = np.sqrt((a_centered**2).sum(0) * (b_centered**2).sum(0))
     covariation = (a_centered * b_centered).sum(0)
     return np.where(spread > _CONSTANT, covariation / np.maximum(spread, _CONSTANT), 0.0)
-
-
-def _nearest(
-    positions: NDArray[np.float64], at: NDArray[np.float64], n_neighbors: int
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Distance and index of the nearest points, both of shape (m, k), nearest first."""
-    ranks = np.arange(1, min(n_neighbors, len(positions)) + 1)
-    distance, index = cKDTree(positions).query(at, ranks)
-    return np.asarray(distance), np.asarray(index)
 
 
 def _combine(weights: NDArray[np.float64], index: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:

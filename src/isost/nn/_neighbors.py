@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,7 +77,7 @@ def block_bounds(n_points: int, sizes: Sequence[int] | None) -> list[int]:
 
 def _tree_search(position: Tensor, n_neighbors: int) -> Tensor:
     points = position.numpy().astype(np.float64)
-    found = np.asarray(cKDTree(points).query(points, n_neighbors + 1, workers=1)[1], dtype=np.int64)
+    found = np.asarray(nearest_points(cKDTree(points), points, n_neighbors + 1)[1], dtype=np.int64)
     is_self = found == np.arange(len(points))[:, None]
     # Among many points at one place the tree may return n_neighbors + 1 others: then the last one goes.
     is_self[~is_self.any(axis=1), -1] = True

@@ -10,6 +10,8 @@ from matplotlib.colors import to_rgb
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,8 +87,7 @@ def point_spacing(points: NDArray[np.float64]) -> float:
     """Take the median over points of the mean distance to the four nearest, input units; 0 for a point alone."""
     if len(points) < 2:
         return 0.0
-    ranks = np.arange(2, min(5, len(points)) + 1)  # the nearest of all is the point itself
-    distances = np.asarray(cKDTree(points).query(points, ranks)[0])
+    distances, _ = nearest_points(cKDTree(points), points, 5, first=2)
     return float(np.median(distances.mean(axis=1)))
 
 

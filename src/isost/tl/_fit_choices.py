@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
 from isost import field
+from isost._nearest import nearest_points
 from isost._normalization import EXPRESSION
 from isost.field import LocalLinear, complementary_components
 from isost.generation import trace_back
@@ -165,7 +166,7 @@ def choose_loadings(
     smoothed = []
     for k, positions in enumerate(sections.positions):
         probes = random.permutation(len(positions))[:n_probes]
-        around = cKDTree(positions).query(positions[probes], np.arange(1, min(_SPATIAL_OVER, len(positions)) + 1))[1]
+        around = nearest_points(cKDTree(positions), positions[probes], _SPATIAL_OVER)[1]
         rows = np.repeat(np.arange(len(probes)), around.shape[1])
         shares = np.full(around.size, 1 / around.shape[1])
         average = sp.csr_matrix((shares, (rows, around.ravel())), shape=(len(probes), len(positions)))

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.spatial import cKDTree
 
+from isost._nearest import nearest_points
 from isost._normalization import SPACE
 from isost.generation import locate
 
@@ -62,9 +63,7 @@ class Surroundings:
 
     def nearest(self, section: int, place: NDArray[np.floating]) -> NDArray[np.intp]:
         """Rows of a section's cells nearest to places (n, 2), state units: (n, 12), or all where it has fewer."""
-        n = min(_CELLS, int(self._sections.stack.sizes[section]))
-        nearest: NDArray[np.intp] = self._tree(section).query(place, np.arange(1, n + 1))[1]
-        return nearest
+        return nearest_points(self._tree(section), place, _CELLS)[1]
 
     def between(
         self,

@@ -6,6 +6,8 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from isost._nearest import nearest_points
+
 __all__ = ["expression_loss", "nearest_measured"]
 
 _BLOCK_ENTRIES = 2**24  # squared distances held at a time by the search on an accelerator
@@ -66,8 +68,8 @@ def nearest_measured(positions: Tensor, measured: Tensor) -> Tensor:
     if positions.device.type != "cpu":
         return _search_blocks(positions, measured)
     tree = cKDTree(measured.numpy().astype(np.float64))
-    _, index = tree.query(positions.numpy().astype(np.float64))
-    return torch.from_numpy(index.astype(np.int64, copy=False))
+    _, index = nearest_points(tree, positions.numpy().astype(np.float64), 1)
+    return torch.from_numpy(index[:, 0].astype(np.int64, copy=False))
 
 
 def _search_blocks(positions: Tensor, measured: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from isost._nearest import nearest_points
+
 from ._sinkhorn import debiased_displacements
 
 if TYPE_CHECKING:
@@ -73,9 +75,8 @@ def section_displacements(positions: Sequence[NDArray[np.floating]]) -> Displace
 
 
 def _smoothed(positions: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = values.astype(np.float64)[_nearest(cKDTree(positions), positions, _SMOOTHED_OVER)].mean(
-        1
-    )
+    around = nearest_points(cKDTree(positions), positions, _SMOOTHED_OVER)[1]
+    mean: NDArray[np.float64] = values.astype(np.float64)[around].mean(1)
     return mean
 
 
@@ -213,7 +214,7 @@ def section_paths(
 
     def cross(own: int, other: int, displacement: NDArray[np.float64], rows: NDArray[np.integer]) -> Paths:
         start, moved, gap = positions[own][rows], displacement[rows], float(depths[other] - depths[own])
-        landed = _nearest(tree(other), start + moved, _LANDED_OVER)
+        landed = nearest_points(tree(other), start + moved, _LANDED_OVER)[1]
         leaving, arriving = velocities[own][rows] * gap, velocities[other][landed].mean(1) * gap
         nodes = np.zeros((_NODES if expression_shift else 1, len(rows), expression[own].shape[1]), np.float32)
         if expression_shift:
@@ -279,12 +280,6 @@ def _through_nodes(t: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor]:
         torch.einsum("nm,mng->ng", torch.cat(columns, dim=1) @ basis, nodes) for columns in (powers, slopes)
     )
     return value, slope
-
-
-def _nearest(tree: cKDTree, query: NDArray[np.floating], n_cells: int) -> NDArray[np.intp]:
-    """Nearest cells (m, k) of each query point, k at most the number of cells."""
-    found: NDArray[np.intp] = tree.query(query, np.arange(1, min(n_cells, tree.n) + 1))[1]
-    return found
 
 
 def _float32(values: object) -> Tensor:

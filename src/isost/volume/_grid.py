@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from isost._checks import check_positive
+from isost._nearest import nearest_points
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -154,7 +155,7 @@ def cell_spacing(sections: Sequence[ArrayLike]) -> float:
     The distance, in the unit of the positions; NaN when no section has two cells.
     """
     planes = [np.asarray(section, dtype=np.float64)[:, :2] for section in sections]
-    nearest = [np.asarray(cKDTree(plane).query(plane, 2)[0])[:, 1] for plane in planes if len(plane) > 1]
+    nearest = [nearest_points(cKDTree(plane), plane, 2, first=2)[0][:, 0] for plane in planes if len(plane) > 1]
     return float(np.median(np.concatenate(nearest))) if nearest else math.nan
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from isost.tl import _launch, _worker
 from isost.tl._launch import shared
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
 
     from isost.model import IsoST
@@ -44,6 +47,19 @@ isost.tl.reconstruct(stack, model=given, voxel_size=24.0, store=f"{folder}/store
 rank = os.environ["RANK"]
 model.save(f"{folder}/model-{rank}")
 volume.write_h5ad(f"{folder}/volume-{rank}.h5ad")
+"""
+
+
+SLEEPER = """
+import os, sys, time
+from isost.tl._launch import shared
+
+@shared
+def sleep(folder, *, devices):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    time.sleep(600)
+
+sleep(sys.argv[1], devices=2)
 """
 
 
@@ -76,6 +92,11 @@ def torchrun(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
                     _worker.main(Path(commands[-1][-1]))
 
         terminate = wait
+
+        def __enter__(self) -> Played:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(subprocess, "Popen", Played)
     return commands
@@ -155,6 +176,32 @@ def test_results_errors_and_a_sudden_end_come_back(torchrun: list[list[str]], mo
     monkeypatch.setattr(_worker, "main", lambda _: None)
     with pytest.raises(subprocess.CalledProcessError, match="exit status 1"):
         doubled(4, devices=2)
+
+
+def test_no_process_outlives_a_killed_caller(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SLEEPER)
+    folder = tmp_path / "started"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, tmp_path / "script.py", folder]) as caller:
+        assert within(60, lambda: len(list(folder.iterdir())) == 2)
+        caller.kill()
+    started = [int(path.name) for path in folder.iterdir()]
+    assert within(60, lambda: not any(is_alive(process) for process in started))
+
+
+def within(seconds: float, happened: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not (is_so := happened()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return is_so
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

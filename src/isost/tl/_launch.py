@@ -94,12 +94,13 @@ def _launched(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
             cloudpickle.dump((function, args, kwargs, session), file)  # pickle cannot do what dask is to read
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command = [*torchrun, f"--nproc-per-node={kwargs['devices']}", "--module", "isost.tl._worker", folder]
-        processes = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(settings.n_threads)})
-        try:
-            processes.wait()
-        finally:
-            processes.terminate()  # torchrun ends those that it started
-            processes.wait()
+        environment = os.environ | {"OMP_NUM_THREADS": str(settings.n_threads)}
+        # by a pipe that closes with this process, however it ends, those started here know to end, too
+        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as processes:
+            try:
+                processes.wait()
+            finally:
+                processes.terminate()  # torchrun ends those that it started
         if error.is_file():
             raise pickle.loads(error.read_bytes())
         if not result.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -32,10 +33,21 @@ def main(folder: Path) -> None:
         _leave(result, folder / RESULT)
 
 
+def _end_with_caller() -> None:
+    """End this process as soon as the one that started it all is gone, as a notebook's is when its kernel is killed."""
+
+    def wait() -> None:
+        os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _leave(value: object, path: Path) -> None:
     with whole_file(path) as unfinished, unfinished.open("wb") as file:
         cloudpickle.dump(value, file)
 
 
 if __name__ == "__main__":
+    _end_with_caller()
     main(Path(sys.argv[1]))

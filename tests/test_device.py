@@ -46,6 +46,7 @@ def stack() -> AnnData:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGPU:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     # torch compares what is recomputed by its device, which it asks for above the stand-in once, and once below
     monkeypatch.setattr(_walk, "recomputed", lambda *args, **kws: checkpoint(*args, **kws, determinism_check="none"))
     return PretendedGPU()

@@ -209,7 +209,8 @@ FIT: dict[str, Callable[[World], Any]] = {
     "fit does not know": lambda w: w.fit(alpha=1.0),
     "… must be a whole number": lambda w: w.fit(devices=0),
     "num_nodes=… needs": lambda w: w.fit(num_nodes=2),
-    "device=…, but": lambda w: w.fit(device="cuda"),
+    "device=…, but there": lambda w: w.fit(device="cuda"),
+    "device=…, but the …": lambda w: with_gpus(1, lambda: w.fit(device="cuda:1")),
     "expression_shift must lie": lambda w: w.fit(expression_shift=2.0),
     "epochs of the bridge": lambda w: w.fit(epochs=(1, 1)),
     "the bridge learns both": lambda w: w.fit(dual=False),
@@ -296,6 +297,12 @@ def many_genes(sections: list[AnnData]) -> list[AnnData]:
         anndata.AnnData(sp.csr_matrix((section.n_obs, n)), obs=section.obs, obsm={"spatial": section.obsm["spatial"]})
         for section in sections
     ]
+
+
+def with_gpus(n: int, work: Callable[[], Any]) -> None:
+    is_available = mock.patch("torch.cuda.is_available", return_value=True)
+    with is_available, mock.patch("torch.cuda.device_count", return_value=n):
+        work()
 
 
 def doubled(world: World) -> AnnData:

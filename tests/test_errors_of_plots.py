@@ -263,6 +263,7 @@ def test_every_error_is_raised_before_anything_is_drawn_or_written(beginning: st
         ("seed must be at least 0", lambda w: isost.tl.evaluate(w.sections, seed=-1)),
         ("seed must be at least 0", lambda w: isost.pp.slice_stack(w.sections, seed=-1)),
         ("seed must be at least 0", lambda w: isost.pp.check(w.sections, seed=-1)),
+        ("seed must be at least 0", lambda _: isost.datasets.organ(seed=-1)),
     ],
 )
 def test_impossible_numbers_are_refused(said: str, call: Callable[[World], Any], world: World) -> None:

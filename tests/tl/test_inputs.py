@@ -81,6 +81,11 @@ def test_the_device_is_the_one_named_or_a_gpu_where_there_is_one(monkeypatch: py
     assert as_device(None) == torch.device("cpu")
     with pytest.raises(ValueError, match="device='cuda:0', but there is no GPU here"):
         as_device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert as_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="device='cuda:2', but the 2 GPUs here are numbered from 0"):
+        as_device("cuda:2")
 
 
 def test_gaps_of_many_steps_are_warned_of(stack: AnnData) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from isost._checks import check_at_least
+
 from ._cells import cell_mass, place_cells
 from ._counts import draw_counts, expected_log1p, log_normalize
 from ._genes import Programme, gene_programme
@@ -124,6 +126,7 @@ class Organ:
         _require("n_genes", self.n_genes, above=_FEWEST_GENES - 1)
         _require("depth", self.depth, above=0)
         _require("radius", self.radius, above=0)
+        check_at_least(0, seed=self.seed)
 
     @property
     def cell_types(self) -> tuple[str, ...]:

@@ -156,6 +156,9 @@ def as_device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "cuda" and not there_is_one:
         msg = f"device={str(device)!r}, but there is no GPU here: pass device='cpu'"
         raise ValueError(msg)
+    if chosen.type == "cuda" and chosen.index is not None and chosen.index >= (n := torch.cuda.device_count()):
+        msg = f"device={str(device)!r}, but the {n} GPUs here are numbered from 0: pass device='cuda' for the first"
+        raise ValueError(msg)
     return chosen
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from isost._processes import ALONE, Processes
 from isost.field import LocalLinear
 from isost.nn import Drift
-from isost.training import BridgeObjective, Displacements, Paths, initialize_drift, section_paths
+from isost.training import BridgeObjective, Displacements, Paths, _bridge, initialize_drift, section_paths
 from isost.training._bridge import _mean_squares
 
 N_COMPS = 2
@@ -78,14 +78,16 @@ def test_standing_still_costs_one_in_each_part() -> None:
     assert numbers[0]["loss"] == pytest.approx(numbers[0]["shape"] + numbers[0]["expression"])
 
 
-def test_scales_are_the_mean_squared_velocities() -> None:
+def test_scales_are_the_mean_squared_velocities(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     n = 20
     rough = [torch.from_numpy(rng.normal(size=shape)) for shape in [(n, 2)] * 4 + [(n, N_COMPS), (5, n, N_COMPS)]]
-    paths = Paths(*rough, depth=torch.zeros(1).double(), gap=torch.full((1,), -0.2).double(), sizes=(n,))
+    paths = Paths(*rough, depth=torch.zeros(2).double(), gap=torch.full((2,), -0.2).double(), sizes=(12, 8))
     fractions = (torch.arange(2000) + 0.5).double() / 2000
-    drifts = torch.stack([paths.at(t[None])[1] for t in fractions])
+    drifts = torch.stack([paths.at(t.expand(2))[1] for t in fractions])
     wanted = ((drifts[..., :2] ** 2).mean().item(), (drifts[..., 3:] ** 2).mean().item())
+    assert _mean_squares(paths) == pytest.approx(wanted, rel=1e-5)
+    monkeypatch.setattr(_bridge, "_CELLS_AT_ONCE", 5)
     assert _mean_squares(paths) == pytest.approx(wanted, rel=1e-5)
 
 

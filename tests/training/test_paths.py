@@ -277,3 +277,13 @@ def test_blocks_are_parts_of_the_paths_of_all_cells() -> None:
         assert torch.equal(some.change, every.change[:, cells])
         assert torch.equal(some.gap, every.gap.repeat_interleave(2))
         assert torch.equal(some.depth, every.depth.repeat_interleave(2))
+
+
+@pytest.mark.parametrize(("share", "n_parts"), [(10, 1), (0.5, 2), (0.01, 2)])
+def test_paths_are_split_between_blocks(share: float, n_parts: int) -> None:
+    paths, _ = _paths(1.0)
+    parts = list(paths.split(round(share * sum(paths.sizes))))
+    assert len(parts) == n_parts
+    assert sum((part.sizes for part in parts), ()) == paths.sizes
+    for name, dim in (("start", 0), ("expression", 0), ("change", 1), ("depth", 0), ("gap", 0)):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=dim), getattr(paths, name))

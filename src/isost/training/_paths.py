@@ -15,7 +15,7 @@ from isost._nearest import nearest_points
 from ._sinkhorn import debiased_displacements
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -98,7 +98,7 @@ class Paths:
     expression
         Principal components at τ = 0, (n, G), state units.
     change
-        What they have changed by at equally spaced τ from 0 to 1, (nodes, n, G).
+        What they have changed by at equally spaced τ from 0 to 1, (nodes, n, G); (1, n, 1) where nothing changes.
     depth
         Depth of each block's own section, (B,).
     gap
@@ -128,14 +128,25 @@ class Paths:
         moved, velocity = _hermite(t, self.displacement, self.leaving, self.arriving)
         changed, rate = _through_nodes(t, self.change)
         state = torch.cat([self.start + moved, depth + t * gap, self.expression + changed], dim=1)
-        drift = torch.cat([velocity / gap, torch.ones_like(t), rate / gap], dim=1)
+        drift = torch.cat([velocity / gap, torch.ones_like(t), (rate / gap).expand_as(self.expression)], dim=1)
         return state, drift
+
+    def split(self, n_cells: int) -> Iterator[Paths]:
+        """Parts of whole blocks, one after another, with about so many cells each; they share this one's memory."""
+        first = np.concatenate([[0], np.cumsum(self.sizes)])
+        n_parts = min(max(1, round(first[-1] / n_cells)), len(self.sizes))
+        for blocks in np.array_split(np.arange(len(self.sizes)), n_parts):
+            own = slice(blocks[0], blocks[-1] + 1)
+            yield self._part(slice(first[own.start], first[own.stop]), own, self.sizes[own])
 
     def take(self, rows: Mapping[int, Tensor]) -> Paths:
         """Paths of some cells of some blocks, given by their rows in each; at least of one."""
         kept = list(rows)
         first = np.concatenate([[0], np.cumsum(self.sizes)])
         cells = torch.cat([rows[block] + int(first[block]) for block in kept])
+        return self._part(cells, kept, tuple(len(rows[block]) for block in kept))
+
+    def _part(self, cells: Tensor | slice, blocks: list[int] | slice, sizes: tuple[int, ...]) -> Paths:
         return Paths(
             self.start[cells],
             self.displacement[cells],
@@ -143,9 +154,9 @@ class Paths:
             self.arriving[cells],
             self.expression[cells],
             self.change[:, cells],
-            self.depth[kept],
-            self.gap[kept],
-            tuple(len(rows[block]) for block in kept),
+            self.depth[blocks],
+            self.gap[blocks],
+            sizes,
         )
 
     def to(self, device: torch.device) -> Paths:
@@ -216,8 +227,9 @@ def section_paths(
         start, moved, gap = positions[own][rows], displacement[rows], float(depths[other] - depths[own])
         landed = nearest_points(tree(other), start + moved, _LANDED_OVER)[1]
         leaving, arriving = velocities[own][rows] * gap, velocities[other][landed].mean(1) * gap
-        nodes = np.zeros((_NODES if expression_shift else 1, len(rows), expression[own].shape[1]), np.float32)
+        nodes = np.zeros((1, len(rows), 1), np.float32)
         if expression_shift:
+            nodes = np.zeros((_NODES, len(rows), expression[own].shape[1]), np.float32)
             base = field(own)(start).mean
             for node, t in zip(nodes[1:], np.linspace(0, 1, _NODES)[1:], strict=True):  # nothing changed yet at 0
                 place = start + _hermite(t, moved, leaving, arriving)[0]

@@ -62,13 +62,13 @@ def peak_flops(device: torch.device = CPU) -> float:
     """Floating-point operations a second, by the product of two square matrices of float32."""
     n = 1024 if device.type == "cpu" else 8192
     a = torch.rand(n, n, device=device)
-    return 2 * n**3 / _best(lambda: a @ a, device)
+    return 2 * n**3 / best_time(lambda: a @ a, device)
 
 
 def bandwidth(device: torch.device = CPU, n: int = 2**26) -> float:
     """Bytes a second between memory and processor, by copying an array that no cache holds."""
     a, b = torch.rand(n, device=device), torch.empty(n, device=device)
-    return 8 * n / _best(lambda: b.copy_(a), device)
+    return 8 * n / best_time(lambda: b.copy_(a), device)
 
 
 def seconds(cost: Cost, device: torch.device) -> float:
@@ -76,7 +76,7 @@ def seconds(cost: Cost, device: torch.device) -> float:
     return cost.cpu if device.type == "cpu" else cost.wall
 
 
-def _best(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+def best_time(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
     taken = []
     for _ in range(repeats):
         with measured(device) as cost:

@@ -101,6 +101,7 @@ def test_versions_and_settings_are_there_and_no_names_of_users_or_paths(outputs:
             assert {"python", "isost", "torch", "numpy", "anndata"} <= part["versions"].keys()
             assert {"seed"} <= part["params"].keys()
             assert (part["device"], part["n_threads"]) == ("cpu", isost.settings.n_threads)
+            assert part["precision"] == "float32"
         said = json.dumps(record, default=lambda value: value.tolist())
         assert not any(word in said for word in (str(outputs), outputs.name, str(Path.home()), "checkpoint_dir"))
         assert getpass.getuser() not in said.replace("/root", "")

@@ -32,7 +32,8 @@ def provenance(function: str, params: Mapping[str, Any], *, device: object = "cp
 
     Returns
     -------
-    ``function``, ``params``, ``versions``, ``platform``, ``device``, ``n_threads``, and the records of the inputs.
+    ``function``, ``params``, ``versions``, ``platform``, ``device``, ``n_threads``, ``precision``, and the records of
+    the inputs.
     """
     return {
         "function": function,
@@ -41,6 +42,7 @@ def provenance(function: str, params: Mapping[str, Any], *, device: object = "cp
         "platform": f"{platform.system()} {platform.machine()}",
         "device": str(device),
         "n_threads": settings.n_threads,
+        "precision": settings.precision,
     } | {name: record for name, record in inputs.items() if record}
 
 

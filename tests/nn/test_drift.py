@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+import isost
 from isost.nn import Drift, nearest_neighbors
 
 Cloud = Callable[..., tuple[Tensor, Tensor]]
@@ -88,3 +90,22 @@ def test_gradients_equal_finite_differences(cloud: Cloud) -> None:
 def test_columns_of_the_state_are_checked() -> None:
     with pytest.raises(ValueError, match=r"shape \(30, 8\), but this drift needs \(n, 7\)"):
         Drift(4, hidden_dim=8)(torch.zeros(30, 8))
+
+
+@pytest.mark.parametrize("parts", ["both", "shape", "expression"])
+def test_in_bfloat16_the_drift_is_about_the_same(
+    parts: Literal["both", "shape", "expression"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift, state = Drift(4, hidden_dim=32), torch.rand(60, 7)
+
+    def found() -> tuple[Tensor, Tensor]:
+        drift.zero_grad()
+        out = drift(state, parts=parts)
+        out.square().mean().backward()
+        return out, torch.cat([weight.grad.flatten() for weight in drift.parameters() if weight.grad is not None])
+
+    wanted = found()
+    monkeypatch.setattr(isost.settings, "precision", "bfloat16")
+    for fine, rough in zip(wanted, found(), strict=True):
+        assert rough.dtype == torch.float32
+        assert 0 < (rough - fine).abs().max() < 0.05 * fine.abs().max()

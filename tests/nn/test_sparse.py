@@ -76,3 +76,9 @@ def test_pooled_power_is_the_square_without_diagonal(graph: Graph, kept: list[in
     again = getattr(power, device_path)(torch.arange(len(kept)))
     eye = torch.eye(len(kept), dtype=torch.float64)
     torch.testing.assert_close(dense(again), torch.linalg.matrix_power(dense(power) + eye, 2).fill_diagonal_(0))
+
+
+def test_dots_of_mixed_precision_are_those_of_the_finer_one() -> None:
+    links = Links.from_table(torch.tensor([[1, 2], [2, 0], [0, 1]]))
+    left, right = torch.rand(3, 4), torch.rand(3, 4).to(torch.bfloat16)
+    assert torch.equal(row_dots(left, right, links), row_dots(left, right.float(), links))

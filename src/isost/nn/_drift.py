@@ -1,9 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
+
+from isost._settings import settings
 
 from ._graph_transformer import GraphTransformer
 from ._graph_unet import GraphUNet
@@ -11,6 +14,7 @@ from ._neighbors import nearest_neighbors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from torch import Tensor
 
@@ -103,10 +107,17 @@ class Drift(nn.Module):
         position = state[:, :3]
         if table is None:
             table = nearest_neighbors(position, self.n_neighbors, sizes=sizes)
-        moved = self.shape(position, table) if parts != "expression" else torch.zeros_like(position)
+        moved, changed = torch.zeros_like(position), torch.zeros_like(state[:, 3:])
+        with _precision(state.device):
+            if parts != "expression":
+                moved = self.shape(position, table).to(state.dtype)
+            if self.expression is not None and parts != "shape":
+                changed = self.expression(state, table, sizes=sizes).to(state.dtype)
         if self.planar:
             moved = torch.cat([moved[:, :2], torch.ones_like(moved[:, :1])], dim=1)
-        if self.expression is None:
-            return moved
-        changed = self.expression(state, table, sizes=sizes) if parts != "shape" else torch.zeros_like(state[:, 3:])
-        return torch.cat([moved, changed], dim=1)
+        return torch.cat([moved, changed], dim=1) if self.n_comps else moved
+
+
+def _precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute as `isost.settings` has it."""
+    return torch.autocast(device.type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()

@@ -114,7 +114,8 @@ def row_dots(left: Tensor, right: Tensor, links: Links) -> Tensor:
     -------
     One number per entry (n_entries,).
     """
-    out: Tensor = _RowDots.apply(left, right, links)
+    dtype = torch.promote_types(left.dtype, right.dtype)  # under autocast they may differ
+    out: Tensor = _RowDots.apply(left.to(dtype), right.to(dtype), links)
     return out
 
 

@@ -241,7 +241,7 @@ def fit(
 
 def _fingerprint(sections: Sections, settings: ModelSettings, kws: dict[str, Any]) -> str:
     """Digest of what a fit depends on, so that a checkpoint of another one is not continued."""
-    digest = hashlib.sha256(repr((settings, sorted(kws.items()))).encode())
+    digest = hashlib.sha256(repr((settings, session.precision, sorted(kws.items()))).encode())
     digest.update(np.ascontiguousarray(sections.stack.state).data)
     return digest.hexdigest()
 

@@ -89,7 +89,7 @@ def _launched(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
         raise ValueError(msg)
     with TemporaryDirectory() as folder:
         task, result, error = (Path(folder) / name for name in (TASK, RESULT, ERROR))
-        session = {"progress": settings.progress, "n_threads": settings.n_threads, "verbosity": settings.verbosity}
+        session = {name: getattr(settings, name) for name in ("progress", "n_threads", "precision", "verbosity")}
         with task.open("wb") as file:
             cloudpickle.dump((function, args, kwargs, session), file)  # pickle cannot do what dask is to read
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -13,6 +13,7 @@ from anndata import AnnData
 
 from isost import _keys as keys
 from isost._normalization import DEPTH, SPACE
+from isost._settings import settings
 from isost.field import Lattice, hilbert_order
 from isost.generation import carry_sections, locate, runs_of_gaps
 from isost.volume import Accumulator, fill_pinholes, spread_in_layer
@@ -110,7 +111,8 @@ class Slabs(Sequence[AnnData]):
         """Digest of everything that the slabs depend on: model, stack, grid and seed."""
         model, view = self._model, self._sections.stack
         grid = self._grid.to_dict()
-        digest = hashlib.sha256(repr((version("isost"), self._seed, model.settings, model.genes, view.names)).encode())
+        how = (version("isost"), settings.precision, self._seed, model.settings, model.genes, view.names)
+        digest = hashlib.sha256(repr(how).encode())
         weights = [value.cpu().numpy() for drift in model.drifts.values() for value in drift.state_dict().values()]
         estimate = (model.loadings, model.component_variance, model.cell_variance)
         own = (view.z, view.sizes, view.gene_mean, view.gene_scale, *view.normalization.to_dict().values(), view.state)

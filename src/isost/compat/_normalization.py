@@ -103,13 +103,13 @@ def _row(path: Path) -> dict[str, float]:
         msg = f"there is no {path}, which undoes the normalisation of the sections"
         raise FileNotFoundError(msg)
     with untrusted(path):
-        table = pd.read_csv(path, dtype=str)  # Python reads floats to the last bit; pandas does so only of late
-        table = table.loc[:, [not name.startswith("Unnamed") for name in table]]
+        # as text, of which Python makes numbers to the last bit; pandas does so only of late
+        table = pd.read_csv(path, dtype=str, usecols=lambda name: not str(name).startswith("Unnamed"))
         numbers = table.to_numpy(object).astype(np.float64)
     if len(numbers) != 1 or not np.isfinite(numbers).all():
         msg = f"{path} must hold one row of finite numbers"
         raise ValueError(msg)
-    return dict(zip(table.columns, numbers[0].tolist(), strict=True))
+    return dict(zip(map(str, table.columns), numbers[0].tolist(), strict=True))
 
 
 def _components(row: dict[str, float]) -> list[int]:

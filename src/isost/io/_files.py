@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isost._checks import layer_names
 from isost._untrusted import untrusted
 from isost._writing import whole_file, whole_folder
 
@@ -141,7 +142,8 @@ def _shallow(adata: AnnData) -> AnnData:
 
 def _n_bytes(adata: AnnData) -> int:
     """Size of the largest arrays, of those whose size is known without reading them."""
-    return sum(_array_bytes(array) for array in (adata.X, *adata.layers.values(), *adata.obsm.values()))
+    layers = [adata.layers[name] for name in layer_names(adata)]
+    return sum(map(_array_bytes, (adata.X, *layers, *adata.obsm.values())))
 
 
 def _array_bytes(array: Any) -> int:

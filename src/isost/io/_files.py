@@ -132,18 +132,21 @@ def _shallow(adata: AnnData) -> AnnData:
     """Copy an AnnData without its arrays: anndata turns strings into labels, and moves a backed one, as it writes."""
     from anndata import AnnData, settings
 
-    fields = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
+    fields = ("obs", "var", "obsm", "varm", "obsp", "varp")
     raw = None if adata.raw is None else {name: getattr(adata.raw, name) for name in ("X", "var", "varm")}
     with settings.override(check_uniqueness=False):
-        copy = AnnData(adata.X, **{name: getattr(adata, name) for name in fields}, raw=raw)
+        copy = AnnData(adata.X, **{name: getattr(adata, name) for name in fields}, layers=_layers(adata), raw=raw)
     copy.uns = adata.uns  # afterwards, as the constructor would move old entries out of it
     return copy
 
 
 def _n_bytes(adata: AnnData) -> int:
     """Size of the largest arrays, of those whose size is known without reading them."""
-    layers = [adata.layers[name] for name in layer_names(adata)]
-    return sum(map(_array_bytes, (adata.X, *layers, *adata.obsm.values())))
+    return sum(map(_array_bytes, (adata.X, *_layers(adata).values(), *adata.obsm.values())))
+
+
+def _layers(adata: AnnData) -> dict[str, Any]:
+    return {name: adata.layers[name] for name in layer_names(adata)}
 
 
 def _array_bytes(array: Any) -> int:

@@ -116,13 +116,17 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     OSError
         If there is no space for it; what was there before is then as it was.
     """
+    from anndata import settings
+
     path = _with_suffix(path)
+    # so are names in files that were written under pandas 3, which anndata 0.12 reads and would not write
+    any_text = settings.override(allow_write_nullable_strings=True)
     if path.suffix == ".h5ad":
         # asked beforehand, as a disk that fills while libhdf5 writes leaves that unsound for the rest of the process
-        with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished:
+        with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished, any_text:
             _shallow(adata).write_h5ad(unfinished)
     else:
-        with whole_folder(path) as unfinished, warnings.catch_warnings():
+        with whole_folder(path) as unfinished, warnings.catch_warnings(), any_text:
             # the format is whatever anndata's own setting says, and `read` reads both
             warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
             _shallow(adata).write_zarr(unfinished)

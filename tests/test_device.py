@@ -47,6 +47,8 @@ def stack() -> AnnData:
 def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGPU:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    # a torch built for CUDA would look for a real one, to ask whether it records the optimizer's step
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
     # torch compares what is recomputed by its device, which it asks for above the stand-in once, and once below
     monkeypatch.setattr(_walk, "recomputed", lambda *args, **kws: checkpoint(*args, **kws, determinism_check="none"))
     return PretendedGPU()

@@ -18,10 +18,11 @@ import zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
 import joblib
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -29,8 +30,9 @@ import zarr
 from anndata import AnnData
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numcodecs import VLenUTF8
+from numcodecs import Blosc, VLenUTF8
 from numcodecs.pickles import Pickle
+from zarr.codecs import BloscCodec
 
 import isost
 from isost import compat
@@ -295,15 +297,17 @@ def pickled_zarr(folder: Path) -> Path:
     return folder / "a.zarr"
 
 
-def cut_off_zarr(folder: Path) -> Path:
-    chunk = folder / "a.zarr" / "X" / "data" / "0"
+def cut_off_zarr(folder: Path, *, zarr_format: Literal[2, 3]) -> Path:
+    root = zarr.open_group(folder / "a.zarr", mode="w", zarr_format=zarr_format)
+    root.create_array("x", data=np.arange(100.0), compressors=Blosc() if zarr_format == 2 else BloscCodec())
+    chunk = folder / "a.zarr" / "x" / ("0" if zarr_format == 2 else "c/0")
     chunk.write_bytes(chunk.read_bytes()[:20])  # which Blosc would read beyond
     return folder / "a.zarr"
 
 
-def claiming_zarr(folder: Path) -> Path:
-    (folder / "a.zarr" / ".zmetadata").unlink()
-    zarr.open_group(folder / "a.zarr", mode="r+").create_array("obsm/x", shape=(10**12,), chunks=(10**6,), dtype="f8")
+def claiming_zarr(folder: Path, *, shape: int = 10**12, chunks: int = 10**6) -> Path:
+    root = zarr.open_group(folder / "a.zarr", mode="w")
+    root.create_array("obsm/x", shape=(shape,), chunks=(chunks,), dtype="f8")
     return folder / "a.zarr"
 
 
@@ -311,12 +315,6 @@ def claiming_table(folder: Path) -> Path:
     table = zarr.open_group(folder / "s.zarr" / "tables" / "all", mode="r+", use_consolidated=False)
     table.create_array("obsm/x", shape=(10**12,), chunks=(10**6,), dtype="f8")  # not in what the root says of it
     return folder / "s.zarr"
-
-
-def zarr_of_one_chunk(folder: Path) -> Path:
-    (folder / "a.zarr" / ".zmetadata").unlink()
-    zarr.open_group(folder / "a.zarr", mode="r+").create_array("obsm/x", shape=(40,), chunks=(10**12,), dtype="f8")
-    return folder / "a.zarr"
 
 
 def unstored_tensor(folder: Path) -> Path:
@@ -376,8 +374,21 @@ ATTACKS: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any], str]] = 
     "h5ad with another file's bytes": (h5ad_with(borrows), isost.io.read, "uns/borrowed points into other files"),
     "zarr of pickles": (pickled_zarr, isost.io.read, "x is pickled, and a pickle could run any program"),
     "zarr that claims 8 TB": (claiming_zarr, isost.io.read, r"would take 74\d\d GiB"),
-    "zarr of a chunk of 8 TB": (zarr_of_one_chunk, isost.io.read, r"would take 74\d\d GiB"),
-    "zarr of a chunk that is cut off": (cut_off_zarr, isost.io.read, r"a\.zarr is damaged: the chunk X/data/0 is not"),
+    "zarr of a chunk of 8 TB": (
+        partial(claiming_zarr, shape=40, chunks=10**12),
+        isost.io.read,
+        r"would take 74\d\d GiB",
+    ),
+    "zarr 2 of a chunk that is cut off": (
+        partial(cut_off_zarr, zarr_format=2),
+        isost.io.read,
+        r"a\.zarr is damaged: the chunk x/0 is not",
+    ),
+    "zarr 3 of a chunk that is cut off": (
+        partial(cut_off_zarr, zarr_format=3),
+        isost.io.read,
+        r"a\.zarr is damaged: the chunk x/c/0 is not",
+    ),
     "table that claims 8 TB": (claiming_table, isost.io.read_sections, r"tables/all would take 74\d\d GiB"),
     "model without end": (deep_model, isost.IsoST.load, "impossible settings: unet_depth"),
     "frames without end": (many_frames, frame_paths, r"lacks the frame 1_forward\.npy"),

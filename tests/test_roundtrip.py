@@ -188,5 +188,5 @@ def test_scanpy_ranks_genes_that_mark_a_type(results: Results, what: str) -> Non
     for group in common:
         best = sc.get.rank_genes_groups_df(adata, group).iloc[0]
         inside = adata.obs["cell_type"] == group
-        gene = adata.obs_vector(best["names"])
-        assert gene[inside].mean() > gene[~inside].mean()
+        gene = adata[:, best["names"]].to_df()
+        assert gene[inside].to_numpy().mean() > gene[~inside].to_numpy().mean()

@@ -24,6 +24,7 @@ __all__ = [
     "check_volume",
     "did_you_mean",
     "kind_of",
+    "layer_names",
     "optional",
 ]
 
@@ -95,6 +96,11 @@ def kind_of(thing: object) -> str:
     kind = type(thing).__name__
     is_path = isinstance(thing, str | PathLike)
     return f"{kind}; read files by isost.io.read_sections, or one by isost.io.read" if is_path else kind
+
+
+def layer_names(adata: AnnData) -> list[str]:
+    """Names of the layers of an AnnData; since anndata 0.13 X is among its layers too, under the name None."""
+    return [name for name in adata.layers if name is not None]
 
 
 def optional(module: str, *, by: str, extra: str, package: str | None = None) -> Any:

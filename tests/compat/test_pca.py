@@ -88,6 +88,13 @@ def test_a_z_score_is_undone(tmp_path: Path) -> None:
     np.testing.assert_allclose(raw.inverse_transform(pcs), X, atol=1e-4)
 
 
+def test_means_and_deviations_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    genes = [f"{i:04}" for i in range(3000)]  # names that look like numbers are names
+    table = pd.DataFrame(np.random.default_rng(0).lognormal(sigma=50, size=(3000, 2)), genes, ["mean", "sd"])
+    table.to_csv(tmp_path / "mean_sd.csv", index_label="gene_symbol")
+    np.testing.assert_array_equal(np.column_stack(read_mean_sd(tmp_path / "mean_sd.csv", genes)), table)
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

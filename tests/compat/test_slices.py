@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import isost
+from isost._normalization import Normalization
 from isost.compat import LinearPCA, default_z_scale, read_stack, write_stack
+from isost.compat._normalization import read_normalization, write_normalization
 from isost.pp import Stack
 
 if TYPE_CHECKING:
@@ -34,6 +36,16 @@ def test_what_is_written_comes_back(stack: AnnData, names: list[str], slides: Pa
     assert list(back.var_names) == list(stack.var_names)
     np.testing.assert_allclose(back.obsm["spatial"], stack.obsm["spatial"], rtol=0, atol=1e-4)
     assert back.X is None
+
+
+def test_the_scales_come_back_to_the_last_bit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    low, scale = rng.normal(size=3003), rng.lognormal(sigma=50, size=3003)
+    scale[:3] = scale[0]
+    write_normalization(tmp_path, Normalization(low, scale))
+    back = read_normalization(tmp_path, z_scale=scale[0])
+    np.testing.assert_array_equal(back.minimum, low)
+    np.testing.assert_array_equal(back.scale, scale)
 
 
 def test_the_expression_is_decoded_when_asked(stack: AnnData, names: list[str], slides: Path) -> None:

@@ -27,6 +27,18 @@ def test_what_is_written_is_read(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_names_are_written_that_were_read_from_a_file_of_pandas_3(tmp_path, suffix):
+    adata = section(0)
+    for table in (adata.obs, adata.var):
+        table.index = table.index.astype("string")
+    io.write(adata, tmp_path / f"a{suffix}")
+    for lazy in (False, True):
+        found = io.read(tmp_path / f"a{suffix}", lazy=lazy)
+        assert [*found.obs_names] == [*adata.obs_names]
+        assert [*found.var_names] == [*adata.var_names]
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
 def test_what_is_lazy_is_read_when_it_is_computed(tmp_path, suffix):
     adata = section(0)
     adata.obs["kind"] = list("ababab")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import isost
+from isost._checks import layer_names
 
 from ._app import Debug, Device, Seed, Verbose, app, errors_in_a_line, stage, talk
 
@@ -297,6 +298,6 @@ def _log1p(adatas: dict[str, AnnData], *, layer: str | None) -> None:
 
     for name, adata in adatas.items():
         if layer is not None and layer not in adata.layers:
-            msg = f"section {name!r} has no layer {layer!r}; there are {sorted(map(str, adata.layers))}"
+            msg = f"section {name!r} has no layer {layer!r}; there are {sorted(layer_names(adata))}"
             raise KeyError(msg)
         sc.pp.log1p(adata, layer=layer)

@@ -103,12 +103,13 @@ def _row(path: Path) -> dict[str, float]:
         msg = f"there is no {path}, which undoes the normalisation of the sections"
         raise FileNotFoundError(msg)
     with untrusted(path):
-        table = pd.read_csv(path, float_precision="round_trip")
-    values = {str(name): column.to_numpy() for name, column in table.items() if not str(name).startswith("Unnamed")}
-    if len(table) != 1 or not all(np.issubdtype(v.dtype, np.number) and np.isfinite(v).all() for v in values.values()):
+        # as text, of which Python makes numbers to the last bit; pandas does so only of late
+        table = pd.read_csv(path, dtype=str, usecols=lambda name: not str(name).startswith("Unnamed"))
+        numbers = table.to_numpy(object).astype(np.float64)
+    if len(numbers) != 1 or not np.isfinite(numbers).all():
         msg = f"{path} must hold one row of finite numbers"
         raise ValueError(msg)
-    return {name: float(value[0]) for name, value in values.items()}
+    return dict(zip(map(str, table.columns), numbers[0].tolist(), strict=True))
 
 
 def _components(row: dict[str, float]) -> list[int]:

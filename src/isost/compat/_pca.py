@@ -199,7 +199,7 @@ def read_mean_sd(path: str | os.PathLike[str], genes: Sequence[str]) -> tuple[ND
         msg = f"there is no table of means and standard deviations {path}"
         raise FileNotFoundError(msg)
     with untrusted(path):
-        return _mean_sd(path, pd.read_csv(path, keep_default_na=False), genes)
+        return _mean_sd(path, pd.read_csv(path, keep_default_na=False, dtype=str), genes)
 
 
 def _mean_sd(
@@ -211,14 +211,13 @@ def _mean_sd(
     if lacking := [column for column in ("mean", "sd") if column not in table]:
         msg = f"{path} lacks the column {', '.join(lacking)}; it has {list(table.columns)}"
         raise ValueError(msg)
-    table.index = table.index.astype(str)
     if missing := [gene for gene in genes if gene not in table.index]:
         msg = f"{path} lacks {len(missing)} of {len(genes)} genes, such as {missing[0]!r}"
         raise ValueError(msg)
     if not table.index.is_unique:
         msg = f"{path} names gene {table.index[table.index.duplicated()][0]!r} twice"
         raise ValueError(msg)
-    chosen = table.loc[list(genes), ["mean", "sd"]].to_numpy(np.float64)
+    chosen = table.loc[list(genes), ["mean", "sd"]].to_numpy(object).astype(np.float64)
     if not np.isfinite(chosen).all() or (chosen[:, 1] < 0).any():
         msg = f"{path} must hold finite means and standard deviations, none negative"
         raise ValueError(msg)

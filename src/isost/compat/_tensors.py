@@ -79,7 +79,8 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     path = Path(path)
     with untrusted(path):
         check_zip(path)
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, as numpy would not close what turns out to be no zip archive
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
 
 

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isost._checks import layer_names
 from isost._untrusted import untrusted
 from isost._writing import whole_file, whole_folder
 
@@ -115,13 +116,17 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     OSError
         If there is no space for it; what was there before is then as it was.
     """
+    from anndata import settings
+
     path = _with_suffix(path)
+    # so are names in files that were written under pandas 3, which anndata 0.12 reads and would not write
+    any_text = settings.override(allow_write_nullable_strings=True)
     if path.suffix == ".h5ad":
         # asked beforehand, as a disk that fills while libhdf5 writes leaves that unsound for the rest of the process
-        with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished:
+        with whole_file(path, n_bytes=_n_bytes(adata)) as unfinished, any_text:
             _shallow(adata).write_h5ad(unfinished)
     else:
-        with whole_folder(path) as unfinished, warnings.catch_warnings():
+        with whole_folder(path) as unfinished, warnings.catch_warnings(), any_text:
             # the format is whatever anndata's own setting says, and `read` reads both
             warnings.filterwarnings("ignore", message="Writing zarr v2 data will no longer be the default")
             _shallow(adata).write_zarr(unfinished)
@@ -131,17 +136,21 @@ def _shallow(adata: AnnData) -> AnnData:
     """Copy an AnnData without its arrays: anndata turns strings into labels, and moves a backed one, as it writes."""
     from anndata import AnnData, settings
 
-    fields = ("obs", "var", "obsm", "varm", "obsp", "varp", "layers")
+    fields = ("obs", "var", "obsm", "varm", "obsp", "varp")
     raw = None if adata.raw is None else {name: getattr(adata.raw, name) for name in ("X", "var", "varm")}
     with settings.override(check_uniqueness=False):
-        copy = AnnData(adata.X, **{name: getattr(adata, name) for name in fields}, raw=raw)
+        copy = AnnData(adata.X, **{name: getattr(adata, name) for name in fields}, layers=_layers(adata), raw=raw)
     copy.uns = adata.uns  # afterwards, as the constructor would move old entries out of it
     return copy
 
 
 def _n_bytes(adata: AnnData) -> int:
     """Size of the largest arrays, of those whose size is known without reading them."""
-    return sum(_array_bytes(array) for array in (adata.X, *adata.layers.values(), *adata.obsm.values()))
+    return sum(map(_array_bytes, (adata.X, *_layers(adata).values(), *adata.obsm.values())))
+
+
+def _layers(adata: AnnData) -> dict[str, Any]:
+    return {name: adata.layers[name] for name in layer_names(adata)}
 
 
 def _array_bytes(array: Any) -> int:

@@ -144,6 +144,8 @@ def _table(section: AnnData, points: str) -> AnnData:
 
     table = section.copy()
     sanitize_table(table)  # SpatialData allows fewer names of columns than AnnData
+    # SpatialData writes them as anndata is set, and that of 0.12 refuses those that were read from a file of pandas 3
+    table.obs_names, table.var_names = table.obs_names.astype(str), table.var_names.astype(str)
     table.obs[_REGION] = pd.Categorical([points] * table.n_obs)
     table.obs[_INSTANCE] = np.arange(table.n_obs)
     parsed: AnnData = TableModel.parse(table, region=points, region_key=_REGION, instance_key=_INSTANCE)

@@ -44,7 +44,7 @@ def split_sections(adata: AnnData, *, section_key: str = SECTION) -> dict[str, A
             f"pass section_key= (obs has {list(adata.obs.columns)}) or a list of sections"
         )
         raise KeyError(msg)
-    labels = pd.Categorical(adata.obs[section_key], categories=_in_order(adata.obs[section_key]))
+    labels = _in_order(adata.obs[section_key])
     if (labels.codes < 0).any():
         msg = f"obs[{section_key!r}] is missing for {(labels.codes < 0).sum()} points; drop them or name their section"
         raise ValueError(msg)
@@ -128,12 +128,11 @@ def _numbers(values: Any) -> NDArray[np.float64]:
     return numbers
 
 
-def _in_order(labels: pd.Series) -> pd.Index:
-    """Distinct labels that occur: in the order of the categories if there are any, else of first appearance."""
+def _in_order(labels: pd.Series) -> pd.Categorical:
+    """Labels with those that occur for categories: in the order of theirs if they have any, else of appearance."""
     if isinstance(labels.dtype, pd.CategoricalDtype):
-        return labels.cat.remove_unused_categories().cat.categories
-    found: pd.Index = pd.Index(labels.dropna().unique())
-    return found
+        return pd.Categorical(labels.cat.remove_unused_categories())
+    return pd.Categorical(labels, categories=pd.Index(labels.dropna().unique()))
 
 
 def _names(sections: list[Any], section_key: str) -> list[str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import Colormap, Normalize, to_hex, to_rgba_array
 
-from isost._checks import did_you_mean
+from isost._checks import did_you_mean, layer_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +144,7 @@ def values_of(adata: AnnData, color: str, *, layer: str | None) -> pd.Series:
     if color not in adata.var_names:
         _raise_unknown(adata, color)
     if layer is not None and layer not in adata.layers:
-        msg = f"no layer {layer!r}; there are {sorted(map(str, adata.layers))}, and layer=None takes X"
+        msg = f"no layer {layer!r}; there are {sorted(layer_names(adata))}, and layer=None takes X"
         raise KeyError(msg)
     chosen = adata[:, color]
     matrix = chosen.X if layer is None else chosen.layers[layer]

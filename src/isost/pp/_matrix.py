@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import sparse
 
+from isost._checks import layer_names
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -104,11 +106,11 @@ def lazy_expression(sections: Mapping[str, AnnData], genes: pd.Index, *, layer: 
 def _matrix(name: str, section: AnnData, *, layer: str | None) -> Any:
     """Expression of a section as it is kept: in memory, in a file or by dask."""
     if layer is not None and layer not in section.layers:
-        msg = f"section {name!r} has no layer {layer!r} (it has {list(section.layers.keys())})"
+        msg = f"section {name!r} has no layer {layer!r} (it has {layer_names(section)})"
         raise KeyError(msg)
     values = section.X if layer is None else section.layers[layer]
     if values is None:
-        msg = f"section {name!r} has no X; pass layer= (it has {list(section.layers.keys())})"
+        msg = f"section {name!r} has no X; pass layer= (it has {layer_names(section)})"
         raise KeyError(msg)
     return values
 

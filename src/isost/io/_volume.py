@@ -109,8 +109,9 @@ class SlabFolder:
                 unfinished.write_text(fingerprint)
         elif found != fingerprint.encode() or self._folder.is_symlink():
             msg = (
-                f"{self._folder} holds parts of another volume (other sections, model, voxel_size or seed), or "
-                f"something else: repeat the call that began it, delete the folder, or choose another store"
+                f"{self._folder} holds parts of another volume (other sections, model, voxel_size, seed, precision or "
+                "versions), or something else: repeat the call that began it, delete the folder, or choose another "
+                "store"
             )
             raise ValueError(msg)
 

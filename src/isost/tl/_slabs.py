@@ -111,7 +111,8 @@ class Slabs(Sequence[AnnData]):
         """Digest of everything that the slabs depend on: model, stack, grid and seed."""
         model, view = self._model, self._sections.stack
         grid = self._grid.to_dict()
-        how = (version("isost"), settings.precision, self._seed, model.settings, model.genes, view.names)
+        versions = [version(name) for name in ("isost", "anndata", "pandas")]  # the latter two say how names are kept
+        how = (versions, settings.precision, self._seed, model.settings, model.genes, view.names)
         digest = hashlib.sha256(repr(how).encode())
         weights = [value.cpu().numpy() for drift in model.drifts.values() for value in drift.state_dict().values()]
         estimate = (model.loadings, model.component_variance, model.cell_variance)

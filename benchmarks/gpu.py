@@ -46,7 +46,7 @@ def main() -> None:
     compare("neighbours", neighbor_ways(position, sizes), lambda a, b: differing(position, a, b), device)
     compare("drift forward", drift_ways(position, sizes, gradient=False), relative, device)
     compare("drift and gradient", drift_ways(position, sizes, gradient=True), relative, device)
-    for n in (min(512, options.cells), options.cells):
+    for n in sorted({min(512, options.cells), options.cells}):
         compare(f"divergence of {n:,} cells", divergence_ways(position[:n], position[-n:]), relative, device)
 
 

@@ -48,7 +48,7 @@ def rows(table: str) -> list[str]:
 
 def test_the_table_has_every_message_once() -> None:
     root = Path(isost.__file__).parent
-    files = [root / name for name in ("_checks.py", "model.py", "volume/_grid.py", "volume/_plane.py")]
+    files = [root / name for name in ("_checks.py", "_settings.py", "model.py", "volume/_grid.py", "volume/_plane.py")]
     files += [path for part in ("datasets", "io", "metrics", "pl", "pp", "tl") for path in root.glob(f"{part}/**/*.py")]
     raised = {message for path in files for message in messages(path)}
     assert sorted(rows(TABLE.read_text())) == sorted(raised)
@@ -201,6 +201,8 @@ STACKS: dict[str, Callable[[World], Any]] = {
     ),
 }
 FIT: dict[str, Callable[[World], Any]] = {
+    "settings.n_threads": lambda _: setattr(isost.settings, "n_threads", 0),
+    "settings.precision": lambda _: setattr(isost.settings, "precision", "half"),
     "objective=… is unknown": lambda w: w.fit(objective="guess"),
     "sigma must be four": lambda w: w.fit(sigma=(0, 0, 0)),
     "… must be at least": lambda w: w.fit(hidden_dim=0),
@@ -209,8 +211,8 @@ FIT: dict[str, Callable[[World], Any]] = {
     "fit does not know": lambda w: w.fit(alpha=1.0),
     "… must be a whole number": lambda w: w.fit(devices=0),
     "num_nodes=… needs": lambda w: w.fit(num_nodes=2),
-    "device=…, but there": lambda w: w.fit(device="cuda"),
-    "device=…, but the …": lambda w: with_gpus(1, lambda: w.fit(device="cuda:1")),
+    "device=…, but there is": lambda w: w.fit(device="cuda"),
+    "device=…, but there are": lambda w: with_gpus(1, lambda: w.fit(device="cuda:1")),
     "expression_shift must lie": lambda w: w.fit(expression_shift=2.0),
     "epochs of the bridge": lambda w: w.fit(epochs=(1, 1)),
     "the bridge learns both": lambda w: w.fit(dual=False),

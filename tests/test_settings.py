@@ -5,10 +5,20 @@ import pytest
 import isost
 
 
-def test_unknown_precision_is_refused() -> None:
-    with pytest.raises(ValueError, match="precision must be 'float32' or 'bfloat16', got 'float16'"):
-        isost.settings.precision = "float16"
-    assert isost.settings.precision == "float32"
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("precision", "float16", "precision must be 'float32' or 'bfloat16', got 'float16'"),
+        ("n_threads", 0, "n_threads must be a whole number, at least 1, got 0"),
+        ("n_threads", "2", "n_threads must be a whole number, at least 1, got '2'"),
+    ],
+)
+def test_impossible_settings_are_refused(name: str, value: object, message: str) -> None:
+    before = getattr(isost.settings, name)
+    with pytest.raises(ValueError, match=message):
+        setattr(isost.settings, name, value)
+    assert getattr(isost.settings, name) == before
+    assert f"{name}={before!r}" in repr(isost.settings)
 
 
 def test_a_volume_in_bfloat16_is_about_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

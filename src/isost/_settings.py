@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass
+from typing import Literal
 
 from ._logging import logger
 
 __all__ = ["Settings", "settings"]
-
-Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 
 @dataclass
@@ -20,27 +18,24 @@ class Settings:
     progress
         Whether long work shows a progress bar.
     n_threads
-        CPU threads of one call. More than one helps only on an otherwise idle machine.
+        CPU threads of one call, at least 1. More than one helps only on an otherwise idle machine.
+    precision
+        In what the networks compute: ``"float32"``, or ``"bfloat16"``, faster where the processor or GPU has it.
+        Positions, expression and weights stay float32; what the networks multiply and pass on is rounded.
     """
 
     progress: bool = True
     n_threads: int = 1
-    _precision: Precision = field(default="float32", init=False, repr=False)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
-    @property
-    def precision(self) -> Precision:
-        """In what the networks compute: ``"float32"``, or ``"bfloat16"``, faster where the processor or GPU has it.
-
-        Positions, expression and weights stay float32; what the networks multiply and pass on is rounded.
-        """
-        return self._precision
-
-    @precision.setter
-    def precision(self, precision: Precision) -> None:
-        if precision not in get_args(Precision):
-            msg = f"settings.precision must be 'float32' or 'bfloat16', got {precision!r}"
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "n_threads" and not (isinstance(value, int) and value >= 1):
+            msg = f"settings.n_threads must be a whole number, at least 1, got {value!r}"
             raise ValueError(msg)
-        self._precision = precision
+        if name == "precision" and value not in ("float32", "bfloat16"):
+            msg = f"settings.precision must be 'float32' or 'bfloat16', got {value!r}"
+            raise ValueError(msg)
+        super().__setattr__(name, value)
 
     @property
     def verbosity(self) -> str:

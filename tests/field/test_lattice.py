@@ -67,3 +67,9 @@ def test_nothing_asked_is_nothing_found() -> None:
     found = Lattice(ORIGIN, PITCH).interpolate(wavy, np.empty((0, 2)))
     assert found.mean.shape == (0, 2)
     assert found.leverage.shape == (0,)
+
+
+@pytest.mark.parametrize("unfit", [np.nan, np.inf, 1e12])
+def test_places_without_a_node_are_refused(unfit: float) -> None:
+    with pytest.raises(ValueError, match="a place lies 1e\\+09 nodes or more from the origin"):
+        Lattice(ORIGIN, PITCH).interpolate(wavy, np.array([[0.0, 0.0], [unfit, 0.0]]))

@@ -129,3 +129,14 @@ def test_names_that_would_be_one_are_refused(volume, stack, names):
     sections = dict(zip(names, io.split_sections(stack).values(), strict=False))
     with pytest.raises(ValueError, match="have the same name in SpatialData"):
         io.to_spatialdata(volume, sections)
+
+
+def test_text_of_pandas_3_is_written(stack, shared_volume, tmp_path):
+    section = stack[stack.obs["section"] == stack.obs["section"].iloc[0]].copy()
+    for table in (section.obs, section.var):
+        table.index = table.index.astype("string")
+        table["id"] = table.index  # each its own, so that no labels are made of them
+    io.to_spatialdata(shared_volume, {"a": section}, channels=["density"]).write(tmp_path / "s.zarr")
+    (found,) = (t for name, t in spatialdata.read_zarr(tmp_path / "s.zarr").tables.items() if "a" in name)
+    assert [*found.obs["id"]] == [*section.obs["id"]]
+    assert [*found.var["id"]] == [*section.var["id"]]

@@ -84,7 +84,7 @@ def test_the_device_is_the_one_named_or_a_gpu_where_there_is_one(monkeypatch: py
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert as_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match="device='cuda:2', but the 2 GPUs here are numbered from 0"):
+    with pytest.raises(ValueError, match="device='cuda:2', but there are 2 here, numbered from 0"):
         as_device("cuda:2")
 
 

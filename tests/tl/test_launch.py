@@ -178,6 +178,32 @@ def test_results_errors_and_a_sudden_end_come_back(torchrun: list[list[str]], mo
         doubled(4, devices=2)
 
 
+def test_an_interrupted_call_waits_for_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Interrupted:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def wait(self) -> None:
+            done.append("wait")
+            if len(done) == 1:
+                raise KeyboardInterrupt
+
+        def terminate(self) -> None:
+            done.append("terminate")
+
+        def __enter__(self) -> Interrupted:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        doubled(4, devices=2)
+    assert done == ["wait", "terminate", "wait"]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_no_process_outlives_a_killed_caller(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SLEEPER)
     folder = tmp_path / "started"
@@ -197,11 +223,8 @@ def within(seconds: float, happened: Callable[[], bool]) -> bool:
 
 
 def is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    status = Path(f"/proc/{process}/status")
+    return status.exists() and "Z (zombie)" not in status.read_text()
 
 
 def test_only_the_first_process_speaks(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -279,11 +280,14 @@ def test_blocks_are_parts_of_the_paths_of_all_cells() -> None:
         assert torch.equal(some.depth, every.depth.repeat_interleave(2))
 
 
-@pytest.mark.parametrize(("share", "n_parts"), [(10, 1), (0.5, 2), (0.01, 2)])
-def test_paths_are_split_between_blocks(share: float, n_parts: int) -> None:
-    paths, _ = _paths(1.0)
-    parts = list(paths.split(round(share * sum(paths.sizes))))
-    assert len(parts) == n_parts
-    assert sum((part.sizes for part in parts), ()) == paths.sizes
-    for name, dim in (("start", 0), ("expression", 0), ("change", 1), ("depth", 0), ("gap", 0)):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=dim), getattr(paths, name))
+def test_paths_are_split_between_blocks() -> None:
+    sizes, rng = (1,) * 50 + (1000,) * 5, np.random.default_rng(0)
+    n = sum(sizes)
+    shapes = [(n, 2)] * 4 + [(n, 3), (2, n, 3), (len(sizes),), (len(sizes),)]
+    paths = Paths(*(torch.from_numpy(rng.normal(size=shape)) for shape in shapes), sizes)
+    for n_cells, most in ((1, 1000), (500, 1000), (1500, 2500), (10**6, n)):
+        parts = list(paths.split(n_cells))
+        assert max(sum(part.sizes) for part in parts) <= most
+        assert tuple(itertools.chain.from_iterable(part.sizes for part in parts)) == sizes
+        for name, dim in (("start", 0), ("expression", 0), ("change", 1), ("depth", 0), ("gap", 0)):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=dim), getattr(paths, name))

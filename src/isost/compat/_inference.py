@@ -234,7 +234,7 @@ def _check_same_set(
 
 
 def _fingerprint(weights: Weights, sections: Sequence[Tensor], numbers: list[Any]) -> str:
-    digest = hashlib.sha256(repr((weights.settings, numbers)).encode())
+    digest = hashlib.sha256(repr((weights.settings, session.precision, numbers)).encode())
     for drift in (weights.f, weights.g):
         for tensor in drift.state_dict().values():
             digest.update(tensor.numpy().tobytes())
@@ -250,8 +250,8 @@ def _claim(out: Path, record: dict[str, Any], *, resume: bool) -> None:
         raise FileExistsError(msg)
     if found is not None and read_json(out / RECORD).get("fingerprint") != record["fingerprint"]:
         msg = (
-            f"{found} is of another inference (other model, sections, defined_d, mode, batch_num or seed, or not made "
-            f"here): choose another folder, nothing was changed"
+            f"{found} is of another inference (other model, sections, defined_d, mode, batch_num, seed or precision, "
+            f"or not made here): choose another folder, nothing was changed"
         )
         raise FileExistsError(msg)
     write_json(out / RECORD, record)

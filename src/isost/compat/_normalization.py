@@ -103,7 +103,7 @@ def _row(path: Path) -> dict[str, float]:
         msg = f"there is no {path}, which undoes the normalisation of the sections"
         raise FileNotFoundError(msg)
     with untrusted(path):
-        # as text, of which Python makes numbers to the last bit; pandas does so only of late
+        # as text, of which Python makes numbers to the last bit: pandas 2 does so only with a choice that 3 deprecates
         table = pd.read_csv(path, dtype=str, usecols=lambda name: not str(name).startswith("Unnamed"))
         numbers = table.to_numpy(object).astype(np.float64)
     if len(numbers) != 1 or not np.isfinite(numbers).all():

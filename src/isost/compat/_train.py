@@ -293,7 +293,7 @@ def check_order(
 
 def _fingerprint(config: Config, sections: Sequence[Sequence[Tensor]], numbers: list[Any]) -> str:
     """Digest of all that the weights depend on, so that another training is not continued."""
-    digest = hashlib.sha256(repr((config, numbers)).encode())
+    digest = hashlib.sha256(repr((config, session.precision, numbers)).encode())
     for group in sections:
         for section in group:
             digest.update(repr(tuple(section.shape)).encode())
@@ -318,8 +318,8 @@ def _claim(folder: Path, record: dict[str, Any], config_file: Path, *, resume: b
         raise FileExistsError(msg)
     if found and read_record(folder).get("fingerprint") != record["fingerprint"]:
         msg = (
-            f"{found[0]} is of another training (other sections, config, epoch, mode, batch_num or seed, or not made "
-            f"here): choose another folder, nothing was changed"
+            f"{found[0]} is of another training (other sections, config, epoch, mode, batch_num, seed or precision, or "
+            f"not made here): choose another folder, nothing was changed"
         )
         raise FileExistsError(msg)
     kept = folder / CONFIG

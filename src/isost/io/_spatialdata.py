@@ -144,12 +144,17 @@ def _table(section: AnnData, points: str) -> AnnData:
 
     table = section.copy()
     sanitize_table(table)  # SpatialData allows fewer names of columns than AnnData
-    # SpatialData writes them as anndata is set, and that of 0.12 refuses those that were read from a file of pandas 3
-    table.obs_names, table.var_names = table.obs_names.astype(str), table.var_names.astype(str)
+    table.obs, table.var = _plain_text(table.obs), _plain_text(table.var)
     table.obs[_REGION] = pd.Categorical([points] * table.n_obs)
     table.obs[_INSTANCE] = np.arange(table.n_obs)
     parsed: AnnData = TableModel.parse(table, region=points, region_key=_REGION, instance_key=_INSTANCE)
     return parsed
+
+
+def _plain_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep text as Python's own: as read from a file of pandas 3, anndata 0.12 would not have SpatialData write it."""
+    text = {name: object for name, column in table.items() if isinstance(column.dtype, pd.StringDtype)}
+    return table.astype(text).set_index(table.index.astype(object))
 
 
 def is_spatialdata_store(path: Path) -> bool:

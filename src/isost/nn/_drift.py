@@ -115,7 +115,7 @@ class Drift(nn.Module):
                 changed = self.expression(state, table, sizes=sizes).to(state.dtype)
         if self.planar:
             moved = torch.cat([moved[:, :2], torch.ones_like(moved[:, :1])], dim=1)
-        return torch.cat([moved, changed], dim=1) if self.n_comps else moved
+        return torch.cat([moved, changed], dim=1)
 
 
 def _precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -157,7 +157,7 @@ def as_device(device: str | torch.device | None) -> torch.device:
         msg = f"device={str(device)!r}, but there is no GPU here: pass device='cpu'"
         raise ValueError(msg)
     if chosen.type == "cuda" and chosen.index is not None and chosen.index >= (n := torch.cuda.device_count()):
-        msg = f"device={str(device)!r}, but the {n} GPUs here are numbered from 0: pass device='cuda' for the first"
+        msg = f"device={str(device)!r}, but there are {n} here, numbered from 0: pass device='cuda' for the first"
         raise ValueError(msg)
     return chosen
 

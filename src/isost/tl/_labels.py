@@ -98,21 +98,21 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
     state = view.normalization.encode(place, dims=SPACE)
     depths, layer = np.unique(state[:, 2], return_inverse=True)
     located = [locate(view.depths, depth) for depth in depths]
-    gap_of, fraction = (np.array(part)[layer] for part in zip(*located, strict=True))
+    gap_of = np.array([found.gap for found in located], dtype=np.intp)[layer]
+    fraction = np.array([found.fraction for found in located])[layer]
+    # places above one another have the same cells around
+    order = np.lexsort((state[:, 0], state[:, 1], gap_of))
     best = {name: np.empty(len(place), np.intp) for name in columns}
     largest = {name: np.empty(len(place)) for name in columns}
     for gap in np.unique(gap_of):
-        own = np.flatnonzero(gap_of == gap)
-        # places above one another have the same cells around
-        in_plane, column = np.unique(state[own, 0] + 1j * state[own, 1], return_inverse=True)
-        ends = [(k, surroundings.nearest(k, np.column_stack([in_plane.real, in_plane.imag]))) for k in (gap, gap + 1)]
-        for name in columns:
-            lower, upper = (_shares(stack.obs[name].iloc[view.section(k)], nearest) for k, nearest in ends)
-            for rows in np.array_split(np.arange(len(own)), -(-len(own) // _BLOCK)):
-                t, here = fraction[own[rows], None], column[rows]
-                share = (1 - t) * lower[here] + t * upper[here]
-                best[name][own[rows]] = share.argmax(1)
-                largest[name][own[rows]] = share.max(1)
+        for rows in _blocks(order[slice(*np.searchsorted(gap_of[order], [gap, gap + 1]))]):
+            in_plane, column = np.unique(state[rows, 0] + 1j * state[rows, 1], return_inverse=True)
+            xy, t = np.column_stack([in_plane.real, in_plane.imag]), fraction[rows, None]
+            around = [(k, surroundings.nearest(k, xy)) for k in (gap, gap + 1)]
+            for name in columns:
+                lower, upper = (_shares(stack.obs[name].iloc[view.section(k)], nearest) for k, nearest in around)
+                share = (1 - t) * lower[column] + t * upper[column]
+                best[name][rows], largest[name][rows] = share.argmax(1), share.max(1)
     labels = pd.DataFrame(
         {
             name: pd.Categorical.from_codes(np.where(largest[name] > 0, best[name], -1), dtype=stack.obs[name].dtype)
@@ -122,6 +122,10 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
     return labels.assign(
         **{f"{name}_probability": np.where(largest[name] > 0, _as_share(largest[name]), np.nan) for name in columns}
     )
+
+
+def _blocks(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
 
 
 def _shares(labels: pd.Series, nearest: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -101,6 +101,7 @@ def _launched(function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -
                 processes.wait()
             finally:
                 processes.terminate()  # torchrun ends those that it started
+                processes.wait()
         if error.is_file():
             raise pickle.loads(error.read_bytes())
         if not result.is_file():

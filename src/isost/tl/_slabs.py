@@ -180,22 +180,25 @@ class Slabs(Sequence[AnnData]):
     def _came_from(
         self, gap: int, layer_of: NDArray[np.int64], places: NDArray[np.float64], carrying: Carrying
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Find where in the two sections of a gap the tissue of its voxels (n,) at places (n, 2) comes from."""
-        below, above = places.copy(), places.copy()
+        """Find where in the two sections of a gap the tissue of its voxels, by layer, at places (n, 2) comes from."""
+        if not self._model.settings.mean_shift:
+            return places, places
+        below, above = np.empty_like(places), np.empty_like(places)
         for layer in np.unique(layer_of):
-            rows = layer_of == layer
+            rows = slice(*np.searchsorted(layer_of, [layer, layer + 1]))
             below[rows], above[rows] = origins(self._sections, self._model, carrying, int(layer), gap, places[rows])
         return below, above
 
     def _at_section(self, k: int, place: NDArray[np.float64], *, n_layers: int) -> Estimate:
         """Estimate section k at places (n, 2) of it, state units, where the voxels of so many layers come from."""
         exact = partial(self._expectation.at_section, k)
+        if not self._model.settings.mean_shift:  # all places are nodes
+            return self._lattice.interpolate(exact, place)
         window = max(self._expectation.window(k), 1e-3 * self._lattice.pitch)  # cells may share one place
         times = int(np.ceil(_NODES_A_WINDOW * self._lattice.pitch / window))
-        moves = self._model.settings.mean_shift > 0
-        if moves and times**2 >= n_layers:  # more nodes than voxels
+        if times**2 >= n_layers:  # no fewer nodes than voxels
             return exact(place)
-        return self._lattice.divided(times if moves else 1).interpolate(exact, place)
+        return self._lattice.divided(times).interpolate(exact, place)
 
     def _gap(self, layer: int) -> int:
         return locate(self._sections.stack.depths, float(self._targets[layer])).gap

@@ -34,10 +34,14 @@ def main(folder: Path) -> None:
 
 
 def _end_with_caller() -> None:
-    """End this process as soon as the one that started it all is gone, as a notebook's is when its kernel is killed."""
+    """End this process as soon as the one that started it all is gone, as a notebook's is when its kernel is killed.
+
+    Standard input is a pipe from there, to which nothing is ever written; reading returns when its other end is closed.
+    A process that the caller has forked holds it open, too.
+    """
 
     def wait() -> None:
-        os.read(sys.stdin.fileno(), 1)  # nothing is ever written there: it returns when the other end is closed
+        os.read(0, 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -134,10 +134,9 @@ class Paths:
     def split(self, n_cells: int) -> Iterator[Paths]:
         """Parts of whole blocks, one after another, with about so many cells each; they share this one's memory."""
         first = np.concatenate([[0], np.cumsum(self.sizes)])
-        n_parts = min(max(1, round(first[-1] / n_cells)), len(self.sizes))
-        for blocks in np.array_split(np.arange(len(self.sizes)), n_parts):
-            own = slice(blocks[0], blocks[-1] + 1)
-            yield self._part(slice(first[own.start], first[own.stop]), own, self.sizes[own])
+        begins = np.unique(first[1:].searchsorted(np.arange(0, first[-1], n_cells), side="right"))
+        for begin, end in pairwise([*begins.tolist(), len(self.sizes)]):
+            yield self._part(slice(first[begin], first[end]), slice(begin, end), self.sizes[begin:end])
 
     def take(self, rows: Mapping[int, Tensor]) -> Paths:
         """Paths of some cells of some blocks, given by their rows in each; at least of one."""

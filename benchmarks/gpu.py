@@ -55,16 +55,18 @@ def compare(
 ) -> None:
     """Print a table of ways to one result; the first is isost's own, to which the others are compared."""
     print(f"\n| {what} | ms | of isost's | difference |\n|---|---|---|---|")
-    own: tuple[Any, float] | None = None
+    results: list[tuple[Any, float]] = []
     for name, work in ways.items():
         try:
-            result = work()
-            taken = 1e3 * best_time(work, device)
-        except Exception as error:  # whatever it is, the other ways are still to be seen
+            result, taken = work(), 1e3 * best_time(work, device)
+        except Exception as error:
+            if not results:  # isost's own
+                raise
             print(f"| {name} | {type(error).__name__}: {str(error).splitlines()[0][:120]} | | |", flush=True)
             continue
-        own = own or (result, taken)
-        print(f"| {name} | {taken:.3g} | {taken / own[1]:.2f} | {difference(result, own[0]):.2g} |", flush=True)
+        results.append((result, taken))
+        apart = difference(result, results[0][0])
+        print(f"| {name} | {taken:.3g} | {taken / results[0][1]:.2f} | {apart:.2g} |", flush=True)
 
 
 def neighbor_ways(position: Tensor, sizes: list[int]) -> dict[str, Callable[[], Tensor]]:

@@ -80,7 +80,7 @@ def test_probabilities_are_shares_among_the_cells_around(labelled: AnnData) -> N
 
 
 def test_the_most_probable_label_has_the_largest_share(labelled: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_labels, "_BLOCK", 25)
+    monkeypatch.setattr(_labels, "_MOST_NUMBERS", 100)
     _, place = places_of(labelled, 60)
     found = probable_labels(labelled, Sections(labelled), place)
     weights = weights_at(labelled, place)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["OWN_COLUMNS", "categorical_columns", "check_labels", "label_colors", "label_columns", "probable_labels"]
 
 OWN_COLUMNS = {keys.MEASURED, keys.SOURCE_SECTION, keys.SECTION_DISTANCE, keys.CUT, keys.DENSITY, keys.UNCERTAINTY}
-_BLOCK = 50_000  # voxels labelled at a time: bounds memory
+_MOST_NUMBERS = 2**22  # of places times labels at a time: bounds memory
 
 
 def categorical_columns(stack: AnnData) -> list[str]:
@@ -102,10 +102,12 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
     fraction = np.array([found.fraction for found in located])[layer]
     # places above one another have the same cells around
     order = np.lexsort((state[:, 0], state[:, 1], gap_of))
+    at_once = max(1, _MOST_NUMBERS // max(len(stack.obs[name].cat.categories) + 1 for name in columns))
     best = {name: np.empty(len(place), np.intp) for name in columns}
     largest = {name: np.empty(len(place)) for name in columns}
     for gap in np.unique(gap_of):
-        for rows in _blocks(order[slice(*np.searchsorted(gap_of[order], [gap, gap + 1]))]):
+        own = order[slice(*np.searchsorted(gap_of[order], [gap, gap + 1]))]
+        for rows in (own[start : start + at_once] for start in range(0, len(own), at_once)):
             in_plane, column = np.unique(state[rows, 0] + 1j * state[rows, 1], return_inverse=True)
             xy, t = np.column_stack([in_plane.real, in_plane.imag]), fraction[rows, None]
             around = [(k, surroundings.nearest(k, xy)) for k in (gap, gap + 1)]
@@ -122,10 +124,6 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
     return labels.assign(
         **{f"{name}_probability": np.where(largest[name] > 0, _as_share(largest[name]), np.nan) for name in columns}
     )
-
-
-def _blocks(rows: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    return [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
 
 
 def _shares(labels: pd.Series, nearest: NDArray[np.intp]) -> NDArray[np.float64]:

@@ -77,6 +77,7 @@ def seconds(cost: Cost, device: torch.device) -> float:
 
 
 def best_time(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """Seconds of a piece of work at its fastest."""
     taken = []
     for _ in range(repeats):
         with measured(device) as cost:

@@ -6,7 +6,7 @@
 
 The sections named are left out together, everything is chosen from the others, and the sections generated at their
 depths are scored as `isost.tl.evaluate` does. `--only` names rows; the published objective is slow and runs on demand:
-`--only trajectory`.
+`--only trajectory`, and so do networks in bfloat16: `--only bfloat16`.
 """
 
 from __future__ import annotations
@@ -178,6 +178,19 @@ def expression_in_cost(weight: float) -> Callable[..., Generate]:
     return variant
 
 
+def in_bfloat16(stack: ad.AnnData, kept: list[isost.IsoST]) -> Generate:
+    """Networks that are trained and used in bfloat16."""
+    lower = mock.patch.object(isost.settings, "precision", "bfloat16")
+    with lower:
+        made = fitted()(stack, kept)
+
+    def patched(z: float, seed: int) -> ad.AnnData:
+        with lower:
+            return made(z, seed)
+
+    return patched
+
+
 VARIANTS: dict[str, Callable[..., Generate]] = {
     "default": default,
     "shape drift zero": without_drift("shape"),
@@ -193,7 +206,10 @@ VARIANTS: dict[str, Callable[..., Generate]] = {
     "networks: width 32": fitted(hidden_dim=32),
     "networks: one pooling": fitted(unet_depth=1),
 }
-ON_DEMAND: dict[str, Callable[..., Generate]] = {"trajectory": fitted(objective="trajectory", hidden_dim=64)}
+ON_DEMAND: dict[str, Callable[..., Generate]] = {
+    "trajectory": fitted(objective="trajectory", hidden_dim=64),
+    "bfloat16": in_bfloat16,
+}
 
 
 def given(data: list[str], hold_out: list[int] | None) -> Iterator[tuple[str, list[ad.AnnData], list[int]]]:

@@ -1,7 +1,7 @@
 """Whole organs on a laptop: time and peak memory of every step, with sections and volume on disk.
 
     OMP_NUM_THREADS=1 python benchmarks/organ_scale.py FOLDER [--sections 66 --cells 18200 --steps 20] [--chosen]
-        [--device cuda]
+        [--device cuda] [--precision bfloat16]
 
 Sections of the synthetic organ are written to FOLDER one by one, unless they are there, as sparse log-normalised counts
 in .h5ad; then stacked lazily, fitted, and reconstructed into FOLDER/volume.zarr. Peak memory is that of the process in
@@ -41,9 +41,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--chosen", action="store_true")
     parser.add_argument("--device", type=torch.device, default="cpu")
+    parser.add_argument("--precision", default="float32")
     options = parser.parse_args()
     told = partial(tell, device=options.device)
-    isost.settings.progress = False
+    isost.settings.progress, isost.settings.precision = False, options.precision
     folder = options.folder / f"{options.sections}x{options.cells}x{options.genes}"
     with told("sections to disk"):
         write_sections(folder, options.sections, options.cells, options.genes)

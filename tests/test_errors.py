@@ -201,7 +201,6 @@ STACKS: dict[str, Callable[[World], Any]] = {
     ),
 }
 FIT: dict[str, Callable[[World], Any]] = {
-    "settings.n_threads": lambda _: setattr(isost.settings, "n_threads", 0),
     "settings.precision": lambda _: setattr(isost.settings, "precision", "half"),
     "objective=… is unknown": lambda w: w.fit(objective="guess"),
     "sigma must be four": lambda w: w.fit(sigma=(0, 0, 0)),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "available_memory",
     "check_at_least",
+    "check_count",
     "check_positive",
     "check_volume",
     "did_you_mean",
@@ -37,6 +38,14 @@ def check_at_least(least: int, **numbers: float) -> None:
     for name, number in numbers.items():
         if not number >= least:
             msg = f"{name} must be at least {least}, got {number}"
+            raise ValueError(msg)
+
+
+def check_count(**numbers: object) -> None:
+    """Raise ValueError if a number, named as the parameter that it was given by, is no whole one or below 1."""
+    for name, number in numbers.items():
+        if not (isinstance(number, int) and number >= 1):
+            msg = f"{name} must be a whole number, at least 1, got {number!r}"
             raise ValueError(msg)
 
 

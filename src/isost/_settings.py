@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
+from ._checks import check_count
 from ._logging import logger
 
 __all__ = ["Settings", "settings"]
@@ -29,9 +30,8 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name == "n_threads" and not (isinstance(value, int) and value >= 1):
-            msg = f"settings.n_threads must be a whole number, at least 1, got {value!r}"
-            raise ValueError(msg)
+        if name == "n_threads":
+            check_count(**{"settings.n_threads": value})
         if name == "precision" and value not in ("float32", "bfloat16"):
             msg = f"settings.precision must be 'float32' or 'bfloat16', got {value!r}"
             raise ValueError(msg)

@@ -119,7 +119,7 @@ def write(adata: AnnData, path: str | PathLike[str]) -> None:
     from anndata import settings
 
     path = _with_suffix(path)
-    # so are names in files that were written under pandas 3, which anndata 0.12 reads and would not write
+    # names that were read from a file of pandas 3 are such, and anndata 0.12 would not write them unless told
     any_text = settings.override(allow_write_nullable_strings=True)
     if path.suffix == ".h5ad":
         # asked beforehand, as a disk that fills while libhdf5 writes leaves that unsound for the rest of the process

@@ -107,15 +107,14 @@ class Drift(nn.Module):
         position = state[:, :3]
         if table is None:
             table = nearest_neighbors(position, self.n_neighbors, sizes=sizes)
-        moved, changed = torch.zeros_like(position), torch.zeros_like(state[:, 3:])
         with _precision(state.device):
-            if parts != "expression":
-                moved = self.shape(position, table).to(state.dtype)
-            if self.expression is not None and parts != "shape":
-                changed = self.expression(state, table, sizes=sizes).to(state.dtype)
-        if self.planar:
-            moved = torch.cat([moved[:, :2], torch.ones_like(moved[:, :1])], dim=1)
-        return torch.cat([moved, changed], dim=1)
+            moved = self.shape(position, table) if parts != "expression" else torch.zeros_like(position)
+            if self.expression is None or parts == "shape":
+                changed = torch.zeros_like(state[:, 3:])
+            else:
+                changed = self.expression(state, table, sizes=sizes)
+        shape = [moved[:, :2], torch.ones_like(moved[:, :1])] if self.planar else [moved]
+        return torch.cat([*shape, changed], dim=1).to(state.dtype)
 
 
 def _precision(device: torch.device) -> AbstractContextManager[Any]:

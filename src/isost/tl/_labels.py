@@ -10,7 +10,6 @@ import scipy.sparse as sp
 from isost import _keys as keys
 from isost._logging import logger
 from isost._normalization import SPACE
-from isost.generation import locate
 
 from ._surroundings import Surroundings
 
@@ -96,10 +95,7 @@ def probable_labels(stack: AnnData, sections: Sections, place: NDArray[np.float6
         return pd.DataFrame(index=range(len(place)))
     view, surroundings = sections.stack, Surroundings(sections)
     state = view.normalization.encode(place, dims=SPACE)
-    depths, layer = np.unique(state[:, 2], return_inverse=True)
-    located = [locate(view.depths, depth) for depth in depths]
-    gap_of = np.array([found.gap for found in located], dtype=np.intp)[layer]
-    fraction = np.array([found.fraction for found in located])[layer]
+    gap_of, fraction = surroundings.located(state[:, 2])
     # places above one another have the same cells around
     order = np.lexsort((state[:, 0], state[:, 1], gap_of))
     at_once = max(1, _MOST_NUMBERS // max(len(stack.obs[name].cat.categories) + 1 for name in columns))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import cloudpickle
 
+from isost._checks import check_count
 from isost._logging import logger
 from isost._settings import settings
 
@@ -52,10 +53,7 @@ def shared(function: Callable[_P, _T]) -> Callable[_P, _T]:
 
 def _checked(devices: object = 1, num_nodes: object = 1) -> int:
     """Return the number of processes."""
-    for name, value in {"devices": devices, "num_nodes": num_nodes}.items():
-        if not (isinstance(value, int) and value >= 1):
-            msg = f"{name} must be a whole number, at least 1, got {value!r}"
-            raise ValueError(msg)
+    check_count(devices=devices, num_nodes=num_nodes)
     return cast("int", devices) * cast("int", num_nodes)
 
 

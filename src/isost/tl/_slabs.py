@@ -66,7 +66,8 @@ class Slabs(Sequence[AnnData]):
         # the voxels' own columns
         self._lattice = Lattice(corner, grid.voxel_size / float(view.normalization.scale[0]))
         self._expectation = sections.expectation(model)
-        gap_of = np.array([self._gap(layer) for layer in range(len(self._targets))])
+        self._located = [locate(view.depths, float(target)) for target in self._targets]
+        gap_of = np.array([place.gap for place in self._located])
         n_layers = dict(zip(*np.unique(gap_of, return_counts=True), strict=True))
         # points times layers: what bounds the voxels bounds the points that walk, too
         sizes = {int(gap): int(n * view.sizes[gap : gap + 2].max()) for gap, n in n_layers.items()}
@@ -156,7 +157,7 @@ class Slabs(Sequence[AnnData]):
         components = np.empty((len(centers), model.loadings.shape[1]), dtype=np.float32)
         uncertainty = np.empty(len(centers))
         total = np.where(model.component_variance > 0, model.component_variance, 1.0)
-        for gap, own in groupby(layers, self._gap):
+        for gap, own in groupby(layers, lambda layer: self._located[layer].gap):
             within = list(own)
             first, last = np.searchsorted(index[:, 2], [within[0], within[-1] + 1])  # rows come in the order of z
             layer_of = index[first:last, 2]
@@ -170,7 +171,7 @@ class Slabs(Sequence[AnnData]):
                 )
                 for layer in within:
                     here = np.flatnonzero(layer_of[block] == layer)
-                    fraction = locate(view.depths, float(self._targets[layer])).fraction
+                    fraction = self._located[layer].fraction
                     expected = self._expectation.between(gap, fraction, lower[here], upper[here])
                     rows = first + block[here]
                     components[rows] = expected.mean
@@ -199,6 +200,3 @@ class Slabs(Sequence[AnnData]):
         if times**2 >= n_layers:  # no fewer nodes than voxels
             return exact(place)
         return self._lattice.divided(times).interpolate(exact, place)
-
-    def _gap(self, layer: int) -> int:
-        return locate(self._sections.stack.depths, float(self._targets[layer])).gap

@@ -51,15 +51,19 @@ class Surroundings:
         """
         stack = self._sections.stack
         state = stack.normalization.encode(place, dims=SPACE)
-        depths, which = np.unique(state[:, 2], return_inverse=True)
-        located = [locate(stack.depths, depth) for depth in depths]
-        gap = np.array([found.gap for found in located], dtype=np.intp)[which]
-        fraction = np.array([found.fraction for found in located])[which]
+        gap, fraction = self.located(state[:, 2])
         weights = sp.csr_array((len(place), int(stack.offsets[-1])))
         for k in np.unique(gap):
             share = np.where(gap == k, 1.0, 0.0)
             weights += self.between((k, k + 1), state[:, :2], share * (1 - fraction), share * fraction)
         return weights
+
+    def located(self, depth: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Gap and fraction of it at which each depth (n,), state units, lies, see `isost.generation.locate`."""
+        depths, which = np.unique(depth, return_inverse=True)
+        places = [locate(self._sections.stack.depths, one) for one in depths]
+        gap = np.array([place.gap for place in places], dtype=np.intp)
+        return gap[which], np.array([place.fraction for place in places])[which]
 
     def nearest(self, section: int, place: NDArray[np.floating]) -> NDArray[np.intp]:
         """Rows of a section's cells nearest to places (n, 2), state units: (n, 12), or all where it has fewer."""
